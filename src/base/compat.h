@@ -1,0 +1,46 @@
+/*
+ * compat.h
+ *		Every difference between the PostgreSQL versions pg_concord is built for (15 to 18).
+ */
+#ifndef CONCORD_COMPAT_H
+#define CONCORD_COMPAT_H
+
+#include "postgres.h"
+#include "storage/proc.h"
+
+#if PG_VERSION_NUM < 150000
+#error "pg_concord needs PostgreSQL 15 or newer"
+#endif
+
+/* 16 moved the macros of variable-length values into a header of their own */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 17 turned a process's number in ProcGlobal->allProcs into ProcNumber */
+#if PG_VERSION_NUM >= 170000
+#define concord_my_procno() ((int) MyProcNumber)
+#define concord_procno_latch(no) (&GetPGProcByNumber(no)->procLatch)
+#else
+#define concord_my_procno() (MyProc->pgprocno)
+#define concord_procno_latch(no) (&ProcGlobal->allProcs[no].procLatch)
+#endif
+
+/* 17 gave wait events of extensions names of their own; before, all are "Extension" */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define concord_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define concord_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+/* 17 made wait event sets owned by a resource owner */
+#if PG_VERSION_NUM >= 170000
+#define concord_create_wait_set(n) CreateWaitEventSet(CurrentResourceOwner, n)
+#define concord_create_lasting_wait_set(n) CreateWaitEventSet(NULL, n)
+#else
+#define concord_create_wait_set(n) CreateWaitEventSet(CurrentMemoryContext, n)
+#define concord_create_lasting_wait_set(n) CreateWaitEventSet(CurrentMemoryContext, n)
+#endif
+
+#endif							/* CONCORD_COMPAT_H */

@@ -1,0 +1,18 @@
+/*
+ * errors.h
+ *		SQLSTATEs of pg_concord's own, used only where no standard code fits.
+ *
+ * The class "PC" is free for implementations (the standard reserves classes that begin with
+ * 0-4 and A-H).  They are listed in the README; a code is never given a second meaning.
+ */
+#ifndef CONCORD_ERRORS_H
+#define CONCORD_ERRORS_H
+
+#include "utils/elog.h"
+
+/* the caller's map is too old for what it asked: refresh the map and ask again */
+#define ERRCODE_CONCORD_STALE_MAP		MAKE_SQLSTATE('P', 'C', '0', '0', '1')
+/* the slot's owner was removed by force and no other node was given the slot */
+#define ERRCODE_CONCORD_SLOT_LOST		MAKE_SQLSTATE('P', 'C', '0', '0', '2')
+
+#endif							/* CONCORD_ERRORS_H */

@@ -1,0 +1,35 @@
+/*
+ * settings.h
+ *		Every setting of pg_concord.  Defined in settings.c, registered once from _PG_init().
+ *
+ * Times are in milliseconds unless the name says otherwise.
+ */
+#ifndef CONCORD_SETTINGS_H
+#define CONCORD_SETTINGS_H
+
+#define CONCORD_VERSION		"0.1"
+#define CONCORD_PROTOCOL	1	/* what is spoken between nodes */
+
+/* identities */
+extern char *concord_node_role;			/* role of protocol traffic */
+
+/* peer connections */
+extern int	concord_connect_timeout_ms;		/* to open a connection to a peer, 0 is not allowed */
+extern int	concord_statement_deadline_ms;	/* longest wait for one remote answer, 0 = none */
+extern int	concord_cleanup_timeout_ms;		/* cancel and rollback after an error */
+extern int	concord_max_peer_connections;	/* users' connections per peer, of this node's database; -1 = no limit */
+extern int	concord_idle_timeout_ms;		/* idle cached connections are closed; 0 = never */
+extern int	concord_prepared_statements;	/* remotely prepared statements kept per connection */
+
+/* health */
+extern int	concord_heartbeat_interval_ms;
+extern int	concord_suspect_after_ms;		/* without an answer: suspect */
+extern int	concord_down_after_ms;			/* without an answer: down */
+extern int	concord_view_timeout_ms;		/* bound of cluster-wide views and the doctor */
+
+/* reported by a peer's session: "writing" once its branch has a transaction id, else empty */
+extern char *concord_branch_state;
+
+extern void concord_settings_init(void);
+
+#endif							/* CONCORD_SETTINGS_H */

@@ -1,0 +1,110 @@
+/*
+ * shmem.h
+ *		What pg_concord keeps in shared memory, who writes it and under which lock.
+ *
+ * WHAT: a small fixed table of member databases (their worker, what they want from it) and a
+ * fixed table of peers as seen from each of those databases (health, connection count).
+ * Nothing here is the truth about the cluster: that is in tables.  A crash of the server
+ * starts again from zeroes, and every field may be lost without breaking a promise.
+ *
+ * LOCKS: ConcordShared->lock (LWLock) protects both tables' membership and every field that is
+ * not atomic.  It is a leaf: no other lock is taken and nothing is waited for while it is held.
+ */
+#ifndef CONCORD_SHMEM_H
+#define CONCORD_SHMEM_H
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+#include "utils/timestamp.h"
+
+#define CONCORD_MAX_DATABASES	64
+#define CONCORD_MAX_PEERS		1024
+
+typedef enum ConcordHealth
+{
+	CONCORD_UNKNOWN = 0,		/* never asked */
+	CONCORD_UP,
+	CONCORD_SUSPECT,			/* silent for concord.suspect_after */
+	CONCORD_DOWN				/* silent for concord.down_after, or refused */
+} ConcordHealth;
+
+typedef enum ConcordWorkerState
+{
+	CONCORD_WORKER_NONE = 0,	/* not running */
+	CONCORD_WORKER_STARTING,	/* registered with the postmaster */
+	CONCORD_WORKER_RUNNING,		/* attached to its database, is its maintenance worker */
+} ConcordWorkerState;
+
+/* One database the launcher knows of. Entry is free when dboid is InvalidOid. */
+typedef struct ConcordDatabase
+{
+	Oid			dboid;
+	ConcordWorkerState state;	/* launcher: STARTING; worker: RUNNING, NONE at its exit */
+	int			worker_pid;		/* worker */
+	int			worker_procno;	/* worker: pgprocno, for its latch; -1 when none */
+	int			held_by;		/* pid of the backend whose utility command needs the database
+								 * free of workers; launcher starts none while it is set */
+	bool		member;			/* worker: the database is an attached member (or joining) */
+	bool		no_slot;		/* launcher: last start failed for want of a worker slot */
+	TimestampTz retry_at;		/* launcher: not to be started before */
+
+	/* the map, as far as this server's worker has it: written by backends and worker */
+	int64		map_epoch;		/* newest epoch committed in this database */
+	int64		wanted_epoch;	/* somebody heard of this epoch ... */
+	int			wanted_from;	/* ... from this node id */
+	ConditionVariable map_cv;	/* broadcast when map_epoch grew or a fetch failed */
+} ConcordDatabase;
+
+/* One peer, as seen from one member database. Free when dboid is InvalidOid. */
+typedef struct ConcordPeer
+{
+	Oid			dboid;
+	int			node_id;
+	ConcordHealth health;		/* worker */
+	int32		latency_us;		/* worker: last heartbeat's round trip, -1 = none yet */
+	TimestampTz last_seen;		/* worker: last answer, 0 = never */
+	int64		epoch;			/* worker: peer's map epoch in its last answer */
+	char		version[32];	/* worker: peer's extension version, '' = not known */
+	char		last_error[160];	/* worker: why the last heartbeat failed, '' = it did not */
+	pg_atomic_uint32 connections;	/* backends: users' open connections to the peer */
+	pg_atomic_uint32 waiters;	/* backends: sessions that wait for one */
+	ConditionVariable conn_cv;	/* signalled when a connection was given back */
+} ConcordPeer;
+
+typedef struct ConcordSharedState
+{
+	LWLock	   *lock;
+	uint64		incarnation;	/* random, drawn at server start; compared for equality only */
+	int			launcher_pid;	/* 0 when none */
+	int			launcher_procno;	/* for its latch; -1 when none */
+	bool		rescan;			/* launcher: look at all databases again */
+	ConcordDatabase databases[CONCORD_MAX_DATABASES];
+	ConcordPeer peers[CONCORD_MAX_PEERS];
+} ConcordSharedState;
+
+/* NULL when pg_concord was not loaded via shared_preload_libraries. */
+extern ConcordSharedState *ConcordShared;
+
+extern void concord_shmem_init(void);	/* from _PG_init(), installs the hooks */
+
+/* Raises 55000 with a hint unless the library was preloaded. */
+extern void concord_require_preload(void);
+
+/*
+ * The entry of a database or NULL.  With create, an entry is made if there is room (NULL with a
+ * WARNING-free return if not).  Caller holds ConcordShared->lock (exclusive with create).
+ */
+extern ConcordDatabase *concord_shmem_database(Oid dboid, bool create);
+
+/* The same for (this database, node). Entries are never freed while the database's worker lives. */
+extern ConcordPeer *concord_shmem_peer(Oid dboid, int node_id, bool create);
+
+/* Forgets all of a database's peers but those in keep[] that have no open connections; caller holds the lock exclusively. */
+extern void concord_shmem_forget_peers(Oid dboid, const int *keep, int nkeep);
+
+/* Sets the latch of this database's maintenance worker, or of the launcher (no lock may be held). */
+extern void concord_poke_worker(Oid dboid);
+extern void concord_poke_launcher(void);
+
+#endif							/* CONCORD_SHMEM_H */
