@@ -1,0 +1,101 @@
+/*
+ * cancel.c
+ *		Stops what runs on a peer and drains its answers, within the cleanup timeout.
+ *
+ * WHAT: called while a (sub)transaction aborts with a statement unanswered.  The request goes
+ * over a connection of its own as pg_cancel_backend(): libpq 15 has only the blocking PQcancel(),
+ * which waits without bound for a stopped server, and a pooler between the nodes would
+ * misdirect it; the peer's process id is what the peer's own hello said.
+ *
+ * PROMISE: returns within concord.cleanup_timeout; true only when every answer was consumed, so
+ * that the connection is where we think it is.  Otherwise the caller closes it, and
+ * the peer notices within a second (client_connection_check_interval, set by hello) and rolls back.
+ *
+ * Interrupts are held while aborting; poll(2) is used because a wait event set may raise.
+ */
+#include "postgres.h"
+
+#include <poll.h>
+
+#include "base/settings.h"
+#include "miscadmin.h"
+#include "peer/conn.h"
+#include "peer/link.h"
+#include "storage/ipc.h"
+#include "utils/timestamp.h"
+
+static ConcordLink *
+send_request(ConcordConn *conn)
+{
+	char		pid[16];
+	const char *params[1] = {pid};
+	List	   *options = list_copy(conn->options);
+	ConcordLink *link;
+
+	if (conn->backend_pid == 0)
+		return NULL;
+	/* no name look-up while aborting: libpq would do it without a bound */
+	if (PQhostaddr(conn->pg) != NULL && PQhostaddr(conn->pg)[0] != '\0')
+		options = lappend(options, psprintf("hostaddr=%s", PQhostaddr(conn->pg)));
+	snprintf(pid, sizeof(pid), "%d", conn->backend_pid);
+	link = concord_link_open(conn->name, options);
+	concord_link_send(link, "SELECT pg_catalog.pg_cancel_backend($1::pg_catalog.int4)", 1, params);
+	return link;
+}
+
+static void
+poll_both(ConcordConn *conn, ConcordLink *link, long timeout_ms)
+{
+	struct pollfd pfd[2];
+	int			n = 1;
+	int			events;
+
+	pfd[0].fd = PQsocket(conn->pg);
+	pfd[0].events = POLLIN | (PQflush(conn->pg) > 0 ? POLLOUT : 0);
+	pfd[0].revents = 0;
+	if (link != NULL && (pfd[1].fd = concord_link_socket(link, &events)) != PGINVALID_SOCKET)
+	{
+		pfd[1].events = (events & WL_SOCKET_WRITEABLE ? POLLOUT : 0) |
+			(events & WL_SOCKET_READABLE ? POLLIN : 0);
+		pfd[1].revents = 0;
+		n = 2;
+	}
+	(void) poll(pfd, n, (int) timeout_ms);
+}
+
+bool
+concord_conn_quiesce(ConcordConn *conn)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), concord_cleanup_timeout_ms);
+	ConcordLink *link = NULL;
+
+	/* a session that ends does not wait for its peers: they notice */
+	if (ProcDiePending || proc_exit_inprogress)
+		return false;
+	conn->attempts = 1;			/* no retry from here */
+	concord_conn_advance(conn);
+	if (!conn->lost && conn->queue_length > 0)
+		link = send_request(conn);
+	while (!conn->lost && conn->queue_length > 0)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		if (left <= 0)
+			break;
+		poll_both(conn, link, left);
+		if (link != NULL)
+		{
+			ConcordLinkState state = concord_link_advance(link);
+
+			if (state == CONCORD_LINK_ANSWERED || state == CONCORD_LINK_FAILED)
+			{
+				concord_link_close(link);
+				link = NULL;
+			}
+		}
+		concord_conn_advance(conn);
+	}
+	if (link != NULL)
+		concord_link_close(link);
+	return !conn->lost && conn->queue_length == 0;
+}

@@ -1,0 +1,381 @@
+/*
+ * peer.c
+ *		Users' statements on other nodes: start, finish, and what can be seen of the connections.
+ *
+ * See statement.c for what one statement sends, branch.c for its transaction, conn.c for bounds.
+ *
+ * WHEN A PEER IS SILENT: a wait ends with the answer, the loss of the connection (keepalives and
+ * tcp_user_timeout find a vanished host within 30 s), concord.statement_deadline, an interrupt (cancel,
+ * statement_timeout, termination), or when the worker has declared the node down: heartbeats travel
+ * on their own connection, so a long statement on a healthy node is never given up.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "base/errors.h"
+#include "base/settings.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "peer/conn.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#define HEALTH_CHECK_MS 1000
+
+ConcordConn *
+concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
+				   const ConcordSink *sink, int source)
+{
+	ConcordConn *conn;
+
+	concord_require_preload();
+	conn = concord_conn_get(target, GetUserId());
+	if (conn->branch == CONCORD_BRANCH_LOST)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("connection to node \"%s\" was lost during the transaction", conn->name)));
+	if (conn->query != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the connection to node \"%s\" is in use", conn->name),
+				 errdetail("A statement of this session is still running there.")));
+
+	conn->target = target;
+	conn->query = query;
+	conn->sink = sink;
+	conn->source = source;
+	conn->described = conn->answered = conn->any_answer = false;
+	conn->begun_now = false;
+	conn->replan = false;
+	conn->attempts = 0;
+	conn->rows = 0;
+	conn->started_at = 0;
+	conn->reused = conn->pg != NULL;
+	if (conn->pg == NULL)
+		concord_conn_open(conn);
+	else
+		concord_conn_send_query(conn, target);
+	return conn;
+}
+
+static bool
+peer_is_down(ConcordConn *conn)
+{
+	/* one aligned word, written by the worker: no lock needed for a hint */
+	return conn->shared != NULL && conn->shared->health == CONCORD_DOWN;
+}
+
+static void
+give_up(ConcordConn *conn, int timeout_ms)
+{
+	bool		connected = conn->connected;
+
+	ereport(ERROR,
+			(errcode(connected ? ERRCODE_CONNECTION_FAILURE :
+					 ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+			 errmsg("node \"%s\" is not reachable", conn->name),
+			 timeout_ms > 0 ? errdetail("It did not answer within %d ms.", timeout_ms) :
+			 errdetail("It does not answer heartbeats.")));
+}
+
+/* Raises when a connection has been waited for long enough. */
+static void
+check_deadline(ConcordConn *conn, TimestampTz now, bool waited)
+{
+	int			limit = conn->connected ? concord_statement_deadline_ms : concord_connect_timeout_ms;
+
+	if (conn->started_at == 0)
+		conn->started_at = now;
+	if (limit > 0 && now >= TimestampTzPlusMilliseconds(conn->started_at, limit))
+		give_up(conn, limit);
+	/* a node that is down for the worker gets one more second: it may just be back */
+	if (waited && peer_is_down(conn) &&
+		now >= TimestampTzPlusMilliseconds(conn->started_at, HEALTH_CHECK_MS))
+		give_up(conn, 0);
+}
+
+static int
+advance_all(ConcordConn **conns, int n)
+{
+	int			waiting = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!conns[i]->answered)
+			concord_conn_advance(conns[i]);
+		if (conns[i]->notices != NIL)
+			concord_conn_emit_notices(conns[i]);
+		if (!conns[i]->answered)
+			waiting++;
+		else if (conns[i]->error.message != NULL)
+			return 0;			/* no need to wait for the others */
+	}
+	return waiting;
+}
+
+static void
+wait_for_answers(ConcordConn **conns, int n)
+{
+	bool		waited = false;
+
+	while (advance_all(conns, n) > 0)
+	{
+		long		timeout_ms = HEALTH_CHECK_MS;
+
+		if (waited || !conns[0]->connected || concord_statement_deadline_ms > 0 || n > 1)
+		{
+			TimestampTz now = GetCurrentTimestamp();
+
+			for (int i = 0; i < n; i++)
+				if (!conns[i]->answered)
+					check_deadline(conns[i], now, waited);
+		}
+		if (concord_statement_deadline_ms > 0)
+			timeout_ms = Min(timeout_ms, concord_statement_deadline_ms);
+		timeout_ms = Min(timeout_ms, concord_connect_timeout_ms);
+		CHECK_FOR_INTERRUPTS();
+		concord_conn_wait(conns, n, timeout_ms);
+		CHECK_FOR_INTERRUPTS();
+		waited = true;
+	}
+}
+
+/* All failed with "stale map" or did not fail, and nothing had been done in their branches before? */
+static bool
+may_start_again(ConcordConn **conns, int n)
+{
+	bool		stale = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!conns[i]->begun_now)
+			return false;
+		if (conns[i]->error.message != NULL)
+		{
+			if (conns[i]->error.sqlstate != ERRCODE_CONCORD_STALE_MAP || conns[i]->lost)
+				return false;
+			stale = true;
+		}
+	}
+	return stale;
+}
+
+static void
+start_over(ConcordConn **conns, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		ConcordConn *conn = conns[i];
+
+		conn->sink = NULL;
+		if (!conn->answered && !concord_conn_quiesce(conn))
+			concord_conn_close(conn);
+		concord_error_free(&conn->error);
+		conn->told_epoch = 0;
+		concord_branch_rollback(conn);
+		concord_conn_forget_statement(conn);
+	}
+}
+
+/* A plan whose result type changed: plan anew, once, if the branch holds nothing else. */
+static bool
+plan_again(ConcordConn *conn)
+{
+	const ConcordTarget *target = conn->target;
+	const ConcordRemoteQuery *query = conn->query;
+	const ConcordSink *sink = conn->sink;
+	ConcordPrepared *entry;
+
+	if (!conn->replan || conn->lost)
+		return false;
+	entry = conn->prepared == NULL ? NULL :
+		hash_search(conn->prepared, &query->hash, HASH_FIND, NULL);
+	if (entry != NULL)
+		entry->replan = true;
+	if (!conn->begun_now || conn->attempts > 0 || conn->described)
+		return false;
+
+	concord_error_free(&conn->error);
+	concord_branch_rollback(conn);
+	conn->attempts++;
+	conn->answered = conn->any_answer = conn->replan = false;
+	conn->target = target;
+	conn->query = query;
+	conn->sink = sink;
+	concord_conn_send_query(conn, target);
+	return true;
+}
+
+bool
+concord_peer_finish(ConcordConn **conns, int n)
+{
+	ConcordConn *failed;
+
+	do
+	{
+		wait_for_answers(conns, n);
+		failed = NULL;
+		for (int i = 0; i < n && failed == NULL; i++)
+			if (conns[i]->error.message != NULL)
+				failed = conns[i];
+	} while (failed != NULL && plan_again(failed));
+
+	if (failed != NULL)
+	{
+		if (may_start_again(conns, n))
+		{
+			start_over(conns, n);
+			return false;
+		}
+		concord_conn_throw(failed, &failed->error);
+	}
+	for (int i = 0; i < n; i++)
+		concord_conn_forget_statement(conns[i]);
+	concord_peer_check_writers();
+	return true;
+}
+
+int64
+concord_peer_rows(ConcordConn *conn)
+{
+	return conn->rows;
+}
+
+/* ---------------------------------------------------------------- types */
+
+typedef struct TypeEntry
+{
+	Oid			local;			/* key */
+	Oid			remote;
+} TypeEntry;
+
+static void
+type_describe(void *arg, int source, int ncols, const Oid *types, const char *const *names)
+{
+}
+
+static void
+type_row(void *arg, int source, int ncols, char *const *values, const int *lengths)
+{
+	if (values[0] != NULL)
+		*(Oid *) arg = (Oid) strtoul(values[0], NULL, 10);
+}
+
+Oid
+concord_peer_type(const ConcordTarget *target, Oid type)
+{
+	ConcordConn *conn;
+	TypeEntry  *entry;
+	Oid			remote = InvalidOid;
+	ConcordSink sink = {type_describe, type_row, &remote};
+	const char *values[1];
+	ConcordRemoteQuery query = {
+		.sql = "SELECT pg_catalog.to_regtype($1)::pg_catalog.oid",
+		.nparams = 1, .values = values, .wants_rows = true
+	};
+
+	if (type < FirstGenbkiObjectId)
+		return type;			/* the same everywhere */
+	conn = concord_conn_get(target, GetUserId());
+	if (conn->types != NULL && conn->pg != NULL)
+	{
+		entry = hash_search(conn->types, &type, HASH_FIND, NULL);
+		if (entry != NULL)
+			return entry->remote;
+	}
+
+	values[0] = format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY);
+	query.hash = concord_query_hash(query.sql, 0, NULL);
+	conn = concord_peer_start(target, &query, &sink, 0);
+	if (!concord_peer_finish(&conn, 1))
+		return InvalidOid;		/* stale map: the statement itself will find out */
+	if (!OidIsValid(remote))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type %s does not exist on node \"%s\"", values[0], target->name)));
+	if (conn->types == NULL)
+	{
+		HASHCTL		info = {
+			.keysize = sizeof(Oid), .entrysize = sizeof(TypeEntry), .hcxt = conn->context
+		};
+
+		conn->types = hash_create("pg_concord types", 16, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(conn->types, &type, HASH_ENTER, NULL);
+	entry->remote = remote;
+	return remote;
+}
+
+/* --------------------------------------------------------------- SQL */
+
+PG_FUNCTION_INFO_V1(concord_connections);
+PG_FUNCTION_INFO_V1(concord_close_connections);
+
+/* _connections(): one row for each connection of this session. */
+Datum
+concord_connections(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	dlist_iter	iter;
+
+	InitMaterializedSRF(fcinfo, 0);
+	dlist_foreach(iter, &concord_conns)
+	{
+		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
+		Datum		values[8];
+		bool		nulls[8] = {false};
+
+		if (conn->pg == NULL || !conn->connected || conn->reaped)
+			continue;
+		values[0] = DirectFunctionCall1(namein, CStringGetDatum(conn->name));
+		values[1] = ObjectIdGetDatum(conn->userid);
+		values[2] = CStringGetTextDatum(conn->branch == CONCORD_BRANCH_NONE ? "idle" :
+										conn->wrote ? "writing" : "in transaction");
+		values[3] = Int32GetDatum(conn->backend_pid);
+		nulls[3] = conn->backend_pid == 0;
+		values[4] = TimestampTzGetDatum(conn->opened_at);
+		values[5] = TimestampTzGetDatum(conn->idle_since);
+		nulls[5] = conn->idle_since == 0;
+		values[6] = Int32GetDatum(conn->nprepared);
+		values[7] = BoolGetDatum(!conn->invalidated);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* close_connections(node name): closes this session's resting connections. */
+Datum
+concord_close_connections(PG_FUNCTION_ARGS)
+{
+	const char *name = PG_ARGISNULL(0) ? NULL : NameStr(*PG_GETARG_NAME(0));
+	int			closed = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &concord_conns)
+	{
+		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
+
+		if (conn->pg == NULL || (name != NULL && strcmp(name, conn->name) != 0))
+			continue;
+		if (conn->branch != CONCORD_BRANCH_NONE || conn->query != NULL)
+		{
+			ereport(WARNING,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("the connection to node \"%s\" is part of the running transaction",
+							conn->name)));
+			continue;
+		}
+		concord_conn_close(conn);
+		closed++;
+	}
+	PG_RETURN_INT32(closed);
+}
+
+void
+concord_peer_init(void)
+{
+	/* connections are made, and callbacks registered, at the first use */
+}

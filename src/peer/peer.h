@@ -1,0 +1,92 @@
+/*
+ * peer.h
+ *		Users' statements on other nodes, as branches of the running transaction.
+ *
+ * WHAT: one cached connection per (node, local role) and backend.  A statement sent here runs in
+ * a remote transaction (the branch) that begins with the first statement, follows the local
+ * savepoints and ends with the local transaction.  See conn.c for the connection's states and
+ * branch.c for the transaction rules.
+ */
+#ifndef CONCORD_PEER_PEER_H
+#define CONCORD_PEER_PEER_H
+
+#include "postgres.h"
+
+typedef struct ConcordConn ConcordConn;
+
+/* Where a statement goes, and under which map it was sent there. Strings are only read during the call. */
+typedef struct ConcordTarget
+{
+	int			node_id;
+	Oid			serverid;
+	const char *name;			/* node */
+	const char *cluster;		/* cluster id as text */
+	int			self;			/* this node's id */
+	int64		epoch;			/* of the map that chose this node */
+} ConcordTarget;
+
+typedef struct ConcordRemoteQuery
+{
+	const char *sql;			/* one statement */
+	uint64		hash;			/* of sql and types: see concord_query_hash() */
+	int			nparams;
+	const Oid  *types;			/* the peer's type OIDs, 0 = to be inferred by the peer */
+	const char *const *values;	/* NULL for SQL NULL */
+	const int  *lengths;		/* of binary values */
+	const int  *formats;		/* 0 text, 1 binary */
+	bool		wants_rows;		/* false: rows are read and thrown away */
+} ConcordRemoteQuery;
+
+/* Receives rows as they come; called while others may still be answering. May raise errors. */
+typedef struct ConcordSink
+{
+	/* once per answer, before its rows; names and types are the peer's */
+	void		(*describe) (void *arg, int source, int ncols, const Oid *types,
+							 const char *const *names);
+	void		(*row) (void *arg, int source, int ncols, char *const *values,
+						const int *lengths);
+	void	   *arg;
+} ConcordSink;
+
+extern uint64 concord_query_hash(const char *sql, int nparams, const Oid *types);
+
+/*
+ * Starts a statement on a peer: finds or opens the current role's connection, begins or continues its
+ * branch, sends.  Waits only for a free connection (concord.max_peer_connections; 53300 after
+ * concord.connect_timeout).  Query and sink must stay valid until concord_peer_finish().  source is passed
+ * to the sink.  Raises 42501, 42704, 2F003 (mapping, rights), 08006 when this transaction's earlier branch there was lost.
+ */
+extern ConcordConn *concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
+									   const ConcordSink *sink, int source);
+
+/*
+ * Waits until all of the started statements have answered; rows go to the sinks. Raises the first error
+ * of a peer with its SQLSTATE and the node's name (after which the local (sub)transaction must abort).
+ *
+ * Returns true, or false if a peer answered "stale map" and every branch concerned was begun by these very statements: then
+ * they have been rolled back and the caller may refresh its map and start again.
+ * Raises 0A000 when it becomes known that the transaction has written on two nodes.
+ */
+extern bool concord_peer_finish(ConcordConn **conns, int n);
+
+/* Rows affected, as the last finished statement's command tag said. */
+extern int64 concord_peer_rows(ConcordConn *conn);
+
+/*
+ * The peer's OID of a local type: itself for built-in ones, else looked up there by qualified name
+ * (a round trip the first time on a connection). 42704 if the node has no such type.
+ */
+extern Oid	concord_peer_type(const ConcordTarget *target, Oid type);
+
+/* Raises 0A000 if this transaction has written on more than one node, as far as is known yet. */
+extern void concord_peer_check_writers(void);
+
+/* Has a branch of this transaction written? */
+extern bool concord_peer_wrote(void);
+
+/* Node's name as shown in application_name of everything this backend opens. */
+extern void concord_peer_set_local_name(const char *name);
+
+extern void concord_peer_init(void);
+
+#endif							/* CONCORD_PEER_PEER_H */

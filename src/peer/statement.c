@@ -1,0 +1,708 @@
+/*
+ * statement.c
+ *		What is sent to a peer and how its answers are taken.
+ *
+ * WHAT: one flush carries all that a statement needs, so that a statement costs one round trip:
+ *
+ *		[RELEASE] [BEGIN] [hello] [settings] [SAVEPOINT ...] [PREPARE] statement SYNC
+ *
+ * Bracketed parts are sent only when needed; in the steady state it is BEGIN + statement + SYNC for
+ * a transaction's first statement and statement + SYNC for the others.  An error skips everything up to
+ * SYNC, so the statement never runs on a peer that refused the hello.
+ *
+ * ANSWERS are consumed in the order of queue[] (C1).  Rows go to the sink one by one (single-row
+ * mode), so that memory does not grow with the result.  Nothing is raised while answers are consumed,
+ * except by the sink; the first error is kept and raised by concord_peer_finish().
+ *
+ * PREPARED STATEMENTS are kept per connection, least recently used first out.  An entry counts only after the
+ * peer confirmed it: PREPARE is not transactional, so it survives a rollback, but not an error before it in
+ * the same flush.
+ *
+ * RETRIES, all before anything was believed or could have been committed:
+ *	- a cached connection that turns out dead at a branch's first statement is opened again once;
+ *	- a cached plan whose result type changed on the peer is planned again once, if the branch was begun in the same flush;
+ *	- a stale map is the caller's to retry.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "base/errors.h"
+#include "base/settings.h"
+#include "catalog/namespace.h"
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "peer/conn.h"
+#include "pgtime.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#define HELLO_SQL "SELECT concord._hello($1::pg_catalog.uuid, $2::pg_catalog.int4, " \
+	"$3::pg_catalog.int4, $4::pg_catalog.int4, $5::pg_catalog.int8)"
+
+#define SETTINGS_SQL "SELECT pg_catalog.set_config('search_path', $1, false), " \
+	"pg_catalog.set_config('TimeZone', $2, false), " \
+	"pg_catalog.set_config('DateStyle', $3, false), " \
+	"pg_catalog.set_config('IntervalStyle', $4, false), " \
+	"pg_catalog.set_config('extra_float_digits', $5, false), " \
+	"pg_catalog.set_config('lock_timeout', $6, false)"
+
+uint64
+concord_query_hash(const char *sql, int nparams, const Oid *types)
+{
+	uint64		hash = DatumGetUInt64(hash_any_extended((const unsigned char *) sql, strlen(sql), nparams));
+
+	if (nparams > 0 && types != NULL)
+		hash = DatumGetUInt64(hash_any_extended((const unsigned char *) types,
+												nparams * sizeof(Oid), hash));
+	return hash;
+}
+
+/* ------------------------------------------------------------- sending */
+
+void
+concord_conn_queue(ConcordConn *conn, ConcordCommandKind kind)
+{
+	ConcordCommand *command;
+
+	if (conn->queue_length == conn->queue_size)
+	{
+		int			size = Max(16, conn->queue_size * 2);
+		ConcordCommand *queue = MemoryContextAlloc(conn->context, size * sizeof(ConcordCommand));
+
+		for (int i = 0; i < conn->queue_length; i++)
+			queue[i] = conn->queue[(conn->queue_head + i) % conn->queue_size];
+		if (conn->queue != NULL)
+			pfree(conn->queue);
+		conn->queue = queue;
+		conn->queue_size = size;
+		conn->queue_head = 0;
+	}
+	command = &conn->queue[(conn->queue_head + conn->queue_length) % conn->queue_size];
+	command->kind = kind;
+	command->hash = 0;
+	command->flush = conn->flushes;
+	conn->queue_length++;
+}
+
+/* Sends a command without parameters whose answer is only checked for success. */
+void
+concord_conn_control(ConcordConn *conn, ConcordCommandKind kind, const char *sql)
+{
+	concord_conn_queue(conn, kind);
+	if (PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0) == 0)
+		concord_conn_lost(conn);
+}
+
+void
+concord_conn_sync(ConcordConn *conn)
+{
+	concord_conn_queue(conn, CMD_SYNC);
+	if (PQpipelineSync(conn->pg) == 0)
+		concord_conn_lost(conn);
+}
+
+static bool
+same_statement(const ConcordPrepared *entry, const ConcordRemoteQuery *query)
+{
+	return entry->nparams == query->nparams && strcmp(entry->sql, query->sql) == 0 &&
+		(query->nparams == 0 || query->types == NULL ||
+		 memcmp(entry->types, query->types, query->nparams * sizeof(Oid)) == 0);
+}
+
+static void
+drop_prepared(ConcordConn *conn, ConcordPrepared *entry)
+{
+	char		sql[64];
+
+	/* in the same flush PREPARE comes first, or all of it is skipped */
+	if (entry->ready || entry->flush == conn->flushes)
+	{
+		snprintf(sql, sizeof(sql), "DEALLOCATE %s", entry->name);
+		concord_conn_control(conn, CMD_CONTROL, sql);
+	}
+	dlist_delete(&entry->lru);
+	pfree(entry->sql);
+	if (entry->types != NULL)
+		pfree(entry->types);
+	hash_search(conn->prepared, &entry->hash, HASH_REMOVE, NULL);
+	conn->nprepared--;
+}
+
+/*
+ * The entry for a query, new or not; NULL if it cannot be kept (cache off, or another statement
+ * of the same hash).  Sends PREPARE when the peer does not have it.
+ */
+static ConcordPrepared *
+prepare(ConcordConn *conn, const ConcordRemoteQuery *query)
+{
+	ConcordPrepared *entry;
+	bool		found;
+
+	if (concord_prepared_statements == 0)
+		return NULL;
+	if (conn->prepared == NULL)
+	{
+		HASHCTL		info = {
+			.keysize = sizeof(uint64), .entrysize = sizeof(ConcordPrepared), .hcxt = conn->context
+		};
+
+		conn->prepared = hash_create("pg_concord prepared", 64, &info,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		dlist_init(&conn->prepared_lru);
+	}
+	entry = hash_search(conn->prepared, &query->hash, HASH_FIND, NULL);
+	if (entry != NULL && !entry->replan && (entry->ready || entry->flush == conn->flushes))
+	{
+		if (!same_statement(entry, query))
+			return NULL;
+		dlist_move_head(&conn->prepared_lru, &entry->lru);
+		return entry;
+	}
+	if (entry != NULL)
+		drop_prepared(conn, entry);
+	while (conn->nprepared >= concord_prepared_statements)
+		drop_prepared(conn, dlist_tail_element(ConcordPrepared, lru, &conn->prepared_lru));
+
+	entry = hash_search(conn->prepared, &query->hash, HASH_ENTER, &found);
+	snprintf(entry->name, sizeof(entry->name), "concord_%u", ++conn->next_name);
+	entry->sql = MemoryContextStrdup(conn->context, query->sql);
+	entry->nparams = query->nparams;
+	entry->types = NULL;
+	if (query->nparams > 0 && query->types != NULL)
+	{
+		entry->types = MemoryContextAlloc(conn->context, query->nparams * sizeof(Oid));
+		memcpy(entry->types, query->types, query->nparams * sizeof(Oid));
+	}
+	entry->ready = entry->replan = false;
+	entry->flush = conn->flushes;
+	dlist_push_head(&conn->prepared_lru, &entry->lru);
+	conn->nprepared++;
+
+	concord_conn_queue(conn, CMD_PREPARE);
+	conn->queue[(conn->queue_head + conn->queue_length - 1) % conn->queue_size].hash = query->hash;
+	if (PQsendPrepare(conn->pg, entry->name, query->sql, query->nparams, query->types) == 0)
+		concord_conn_lost(conn);
+	return entry;
+}
+
+/* PREPARE, when needed, and execution of a query. */
+static void
+send_execution(ConcordConn *conn, ConcordCommandKind kind, const ConcordRemoteQuery *query)
+{
+	ConcordPrepared *entry = prepare(conn, query);
+	int			sent;
+
+	concord_conn_queue(conn, kind);
+	if (entry != NULL)
+		sent = PQsendQueryPrepared(conn->pg, entry->name, query->nparams, query->values,
+								   query->lengths, query->formats, 0);
+	else
+		sent = PQsendQueryParams(conn->pg, query->sql, query->nparams, query->types, query->values,
+								 query->lengths, query->formats, 0);
+	if (sent == 0)
+		concord_conn_lost(conn);
+	/* as the first of the queue it is already the current one for libpq: see take_answers() */
+	if (kind == CMD_STATEMENT && conn->queue_length == 1)
+		(void) PQsetSingleRowMode(conn->pg);
+}
+
+/* A command without parameters that comes again and again: prepared like a statement. */
+void
+concord_conn_repeated(ConcordConn *conn, ConcordCommandKind kind, const char *sql)
+{
+	ConcordRemoteQuery query = {.sql = sql};
+
+	query.hash = concord_query_hash(sql, 0, NULL);
+	send_execution(conn, kind, &query);
+}
+
+static void
+send_hello(ConcordConn *conn, const ConcordTarget *target)
+{
+	char		numbers[4][24];
+	const char *values[5] = {target->cluster, numbers[0], numbers[1], numbers[2], numbers[3]};
+	ConcordRemoteQuery hello = {.sql = HELLO_SQL, .nparams = 5, .values = values};
+
+	snprintf(numbers[0], sizeof(numbers[0]), "%d", target->self);
+	snprintf(numbers[1], sizeof(numbers[1]), "%d", target->node_id);
+	snprintf(numbers[2], sizeof(numbers[2]), "%d", CONCORD_PROTOCOL);
+	snprintf(numbers[3], sizeof(numbers[3]), INT64_FORMAT, target->epoch);
+	hello.hash = concord_query_hash(hello.sql, 0, NULL);
+	send_execution(conn, CMD_HELLO, &hello);
+	conn->told_epoch = target->epoch;
+}
+
+static bool
+settings_are_current(ConcordSessionSettings *told, const char *timezone)
+{
+	return told->known && told->date_style == DateStyle && told->date_order == DateOrder &&
+		told->interval_style == IntervalStyle &&
+		told->float_digits == Max(extra_float_digits, 1) &&
+		told->lock_timeout_ms == LockTimeout &&
+		strcmp(told->timezone, timezone) == 0 &&
+		strcmp(told->search_path, namespace_search_path) == 0;
+}
+
+/*
+ * Tells the peer's session the caller's search_path and formats.  It is set inside the branch and
+ * is undone with it, so after every rollback (also to a savepoint) it counts as unknown.
+ */
+static void
+send_settings(ConcordConn *conn)
+{
+	ConcordSessionSettings *told = &conn->settings;
+	const char *timezone = pg_get_timezone_name(session_timezone);
+	char		float_digits[16];
+	char		lock_timeout[16];
+	const char *values[6];
+	ConcordRemoteQuery settings = {.sql = SETTINGS_SQL, .nparams = 6, .values = values};
+
+	if (timezone == NULL)
+		timezone = "UTC";
+	if (settings_are_current(told, timezone))
+		return;
+
+	if (told->search_path != NULL)
+		pfree(told->search_path);
+	told->search_path = MemoryContextStrdup(conn->context, namespace_search_path);
+	strlcpy(told->timezone, timezone, sizeof(told->timezone));
+	told->date_style = DateStyle;
+	told->date_order = DateOrder;
+	told->interval_style = IntervalStyle;
+	told->float_digits = Max(extra_float_digits, 1);
+	told->lock_timeout_ms = LockTimeout;
+	told->known = true;
+
+	snprintf(float_digits, sizeof(float_digits), "%d", told->float_digits);
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", told->lock_timeout_ms);
+	values[0] = told->search_path;
+	values[1] = told->timezone;
+	values[2] = GetConfigOption("DateStyle", false, false);
+	values[3] = GetConfigOption("IntervalStyle", false, false);
+	values[4] = float_digits;
+	values[5] = lock_timeout;
+	settings.hash = concord_query_hash(settings.sql, 0, NULL);
+	send_execution(conn, CMD_SETTINGS, &settings);
+}
+
+/* Sends conn->query with all that must precede it; the connection is connected. */
+void
+concord_conn_send_query(ConcordConn *conn, const ConcordTarget *target)
+{
+	conn->flushes++;
+	/* parts of the flush may be sent under a lost connection: libpq then ignores them */
+	concord_branch_begin(conn);
+	if (conn->told_epoch != target->epoch)
+		send_hello(conn, target);
+	send_settings(conn);
+	send_execution(conn, CMD_STATEMENT, conn->query);
+	concord_conn_sync(conn);
+	if (conn->pg != NULL && PQstatus(conn->pg) == CONNECTION_OK)
+		(void) PQflush(conn->pg);
+}
+
+/* ------------------------------------------------------------ answers */
+
+static void
+keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *result)
+{
+	ConcordCommandKind kind = command->kind;
+	ConcordRemoteError *target = kind == CMD_COMMIT ? &conn->commit_error : &conn->error;
+	const char *routine = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+	MemoryContext old;
+
+	if (target->message != NULL)
+		return;					/* the first one is the cause */
+	old = MemoryContextSwitchTo(conn->context);
+	concord_wire_error(result, target);
+	MemoryContextSwitchTo(old);
+	/* positions are of interest in the user's text only */
+	if (kind != CMD_STATEMENT &&
+		!(kind == CMD_PREPARE && conn->query != NULL && command->hash == conn->query->hash))
+		target->position = 0;
+	conn->replan = kind == CMD_STATEMENT && routine != NULL &&
+		target->sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED &&
+		strcmp(routine, "RevalidateCachedQuery") == 0;
+}
+
+/* The connection is gone: the branch with it; the running statement has failed. */
+void
+concord_conn_lost(ConcordConn *conn)
+{
+	MemoryContext old;
+
+	if (conn->lost)
+		return;
+	conn->lost = true;
+	conn->answered = true;
+	old = MemoryContextSwitchTo(conn->context);
+	if (conn->error.message != NULL && conn->connected)
+	{
+		/* a FATAL message of the peer came first: it is the cause */
+		conn->error.detail = psprintf("%s", conn->error.message);
+	}
+	else
+		conn->error.detail = conn->pg != NULL ? concord_wire_conn_error(conn->pg) : NULL;
+	conn->error.message = psprintf(conn->connected ? "connection to node \"%s\" was lost" :
+								   "node \"%s\" is not reachable", conn->name);
+	conn->error.hint = NULL;
+	conn->error.sqlstate = conn->connected ? ERRCODE_CONNECTION_FAILURE :
+		ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+	MemoryContextSwitchTo(old);
+	if (conn->branch == CONCORD_BRANCH_OPEN)
+		conn->branch = CONCORD_BRANCH_LOST;
+	conn->queue_length = 0;
+}
+
+static void
+deliver_rows(ConcordConn *conn, PGresult *result)
+{
+	const ConcordSink *sink = conn->sink;
+	int			ncols = PQnfields(result);
+
+	if (sink == NULL || conn->error.message != NULL)
+		return;
+	if (ncols > conn->row_size)
+	{
+		conn->row_values = MemoryContextAlloc(conn->context, ncols * sizeof(char *));
+		conn->row_lengths = MemoryContextAlloc(conn->context, ncols * sizeof(int));
+		conn->row_size = ncols;
+	}
+	if (!conn->described)
+	{
+		Oid		   *types = palloc(Max(ncols, 1) * sizeof(Oid));
+		const char **names = palloc(Max(ncols, 1) * sizeof(char *));
+
+		for (int i = 0; i < ncols; i++)
+		{
+			types[i] = PQftype(result, i);
+			names[i] = PQfname(result, i);
+		}
+		conn->described = true;
+		sink->describe(sink->arg, conn->source, ncols, types, names);
+		pfree(types);
+		pfree(names);
+	}
+	for (int row = 0; row < PQntuples(result); row++)
+	{
+		for (int i = 0; i < ncols; i++)
+		{
+			conn->row_values[i] = PQgetisnull(result, row, i) ? NULL : PQgetvalue(result, row, i);
+			conn->row_lengths[i] = PQgetlength(result, row, i);
+		}
+		sink->row(sink->arg, conn->source, ncols, conn->row_values, conn->row_lengths);
+	}
+}
+
+static void
+prepare_confirmed(ConcordConn *conn, const ConcordCommand *command)
+{
+	ConcordPrepared *entry = conn->prepared == NULL ? NULL :
+		hash_search(conn->prepared, &command->hash, HASH_FIND, NULL);
+
+	if (entry != NULL && entry->flush == command->flush)
+		entry->ready = true;
+}
+
+static void
+take_success(ConcordConn *conn, ConcordCommand *command, PGresult *result)
+{
+	switch (command->kind)
+	{
+		case CMD_HELLO:
+			if (PQntuples(result) == 1)
+				conn->backend_pid = atoi(PQgetvalue(result, 0, 0));
+			break;
+		case CMD_PREPARE:
+			prepare_confirmed(conn, command);
+			break;
+		case CMD_STATEMENT:
+			deliver_rows(conn, result);
+			if (PQresultStatus(result) != PGRES_SINGLE_TUPLE)
+				conn->rows = PQcmdTuples(result)[0] != '\0' ?
+					strtoll(PQcmdTuples(result), NULL, 10) : 0;
+			break;
+		case CMD_COMMIT:
+			strlcpy(conn->commit_tag, PQcmdStatus(result), sizeof(conn->commit_tag));
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
+{
+	switch (PQresultStatus(result))
+	{
+		case PGRES_COMMAND_OK:
+		case PGRES_TUPLES_OK:
+		case PGRES_SINGLE_TUPLE:
+		case PGRES_EMPTY_QUERY:
+			take_success(conn, command, result);
+			break;
+		case PGRES_PIPELINE_ABORTED:
+			if (command->kind == CMD_HELLO)
+				conn->told_epoch = 0;
+			break;
+		case PGRES_COPY_IN:
+		case PGRES_COPY_OUT:
+		case PGRES_COPY_BOTH:
+			/* refused before it is sent; a function cannot do it either */
+			concord_conn_lost(conn);
+			break;
+		default:
+			if (command->kind == CMD_HELLO)
+				conn->told_epoch = 0;
+			keep_error(conn, command, result);
+			break;
+	}
+}
+
+/* The SYNC of the running statement was answered: all its answers are there. */
+static void
+take_sync(ConcordConn *conn)
+{
+	const char *state;
+
+	if (conn->query != NULL && conn->queue_length == 0)
+		conn->answered = true;
+	if (conn->branch == CONCORD_BRANCH_OPEN && !conn->wrote)
+	{
+		state = PQparameterStatus(conn->pg, "concord.branch_state");
+		conn->wrote = state != NULL && state[0] != '\0';
+	}
+}
+
+static void
+pop_command(ConcordConn *conn)
+{
+	conn->queue_head = (conn->queue_head + 1) % conn->queue_size;
+	conn->queue_length--;
+	/* libpq has moved on to the next command: rows of a statement are wanted one by one */
+	if (conn->queue_length > 0 && conn->queue[conn->queue_head].kind == CMD_STATEMENT)
+		(void) PQsetSingleRowMode(conn->pg);
+}
+
+static void
+take_answers(ConcordConn *conn)
+{
+	while (conn->queue_length > 0 && !PQisBusy(conn->pg))
+	{
+		ConcordCommand *command = &conn->queue[conn->queue_head];
+		PGresult   *result;
+
+		conn->result = result = PQgetResult(conn->pg);
+		if (result == NULL)
+		{
+			if (PQstatus(conn->pg) != CONNECTION_OK)
+				return;
+			/* end of one command's answers; SYNC has none of its own */
+			if (command->kind != CMD_SYNC)
+				pop_command(conn);
+			continue;
+		}
+		if (command->flush == conn->flushes)
+			conn->any_answer = true;	/* not a late answer of an earlier transaction */
+		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+		{
+			Assert(command->kind == CMD_SYNC);	/* C1 */
+			pop_command(conn);
+			take_sync(conn);
+		}
+		else
+			take_result(conn, command, result);
+		if (conn->result != NULL)
+			PQclear(conn->result);
+		conn->result = NULL;
+	}
+}
+
+static void
+notice_receiver(void *arg, const PGresult *result)
+{
+	ConcordConn *conn = arg;
+	MemoryContext old = MemoryContextSwitchTo(conn->context);
+	ConcordRemoteError *notice = palloc(sizeof(ConcordRemoteError));
+	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	concord_wire_error(result, notice);
+	notice->position = severity != NULL && strcmp(severity, "WARNING") == 0 ? WARNING :
+		severity != NULL && strcmp(severity, "INFO") == 0 ? INFO :
+		severity != NULL && strncmp(severity, "DEBUG", 5) == 0 ? DEBUG1 : NOTICE;
+	conn->notices = lappend(conn->notices, notice);
+	MemoryContextSwitchTo(old);
+}
+
+/* Passes the peer's notices on (level kept in position).  Never called while libpq works. */
+void
+concord_conn_emit_notices(ConcordConn *conn)
+{
+	List	   *notices = conn->notices;
+	ListCell   *lc;
+
+	conn->notices = NIL;
+	foreach(lc, notices)
+	{
+		ConcordRemoteError *notice = lfirst(lc);
+
+		ereport(notice->position,
+				(errcode(notice->sqlstate),
+				 errmsg_internal("%s", notice->message),
+				 notice->detail ? errdetail_internal("%s", notice->detail) : 0,
+				 notice->hint ? errhint("%s", notice->hint) : 0,
+				 errcontext("node \"%s\"%s%s", conn->name, notice->context ? ": " : "",
+							notice->context ? notice->context : "")));
+		concord_error_free(notice);
+		pfree(notice);
+	}
+	list_free(notices);
+}
+
+void
+concord_conn_drop_notices(ConcordConn *conn)
+{
+	ListCell   *lc;
+
+	foreach(lc, conn->notices)
+	{
+		concord_error_free(lfirst(lc));
+		pfree(lfirst(lc));
+	}
+	list_free(conn->notices);
+	conn->notices = NIL;
+}
+
+static void
+finish_connecting(ConcordConn *conn)
+{
+	if (concord_password_required(conn->serverid, conn->userid) &&
+		!PQconnectionUsedPassword(conn->pg))
+		ereport(ERROR,
+				(errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
+				 errmsg("password is required"),
+				 errdetail("Non-superusers cannot connect to node \"%s\" if it does not request a password.",
+						   conn->name),
+				 errhint("The node's authentication method must be changed, or password_required=false set in the user mapping by a superuser.")));
+	conn->connected = true;
+	conn->opened_at = GetCurrentTimestamp();
+	PQsetNoticeReceiver(conn->pg, notice_receiver, conn);
+	if (PQenterPipelineMode(conn->pg) == 0)
+		concord_conn_lost(conn);
+	else if (conn->query != NULL)
+		concord_conn_send_query(conn, conn->target);
+}
+
+/* A cached connection died before it told us anything about this branch: open it again, once. */
+static bool
+retry_connection(ConcordConn *conn)
+{
+	const ConcordTarget *target = conn->target;
+	const ConcordRemoteQuery *query = conn->query;
+	const ConcordSink *sink = conn->sink;
+
+	if (query == NULL || !conn->reused || !conn->begun_now || conn->any_answer || conn->attempts > 0)
+		return false;
+	concord_conn_close(conn);
+	concord_error_free(&conn->error);
+	conn->lost = false;
+	conn->branch = CONCORD_BRANCH_NONE;
+	conn->reused = false;
+	conn->attempts++;
+	conn->target = target;
+	conn->query = query;
+	conn->sink = sink;
+	conn->answered = false;
+	concord_conn_open(conn);
+	return true;
+}
+
+/* Moves the connection on as far as possible without waiting. */
+void
+concord_conn_advance(ConcordConn *conn)
+{
+	if (conn->lost || conn->pg == NULL)
+		return;
+	if (!conn->connected)
+	{
+		if (PQstatus(conn->pg) != CONNECTION_BAD && !concord_wire_ready(conn->pg, conn->poll))
+			return;
+		conn->poll = PQconnectPoll(conn->pg);
+		if (conn->poll == PGRES_POLLING_FAILED)
+			concord_conn_lost(conn);
+		else if (conn->poll == PGRES_POLLING_OK)
+			finish_connecting(conn);
+		return;
+	}
+	if (conn->queue_length == 0)
+		return;
+	(void) PQconsumeInput(conn->pg);
+	take_answers(conn);
+	if (PQstatus(conn->pg) != CONNECTION_OK && conn->queue_length > 0)
+	{
+		/* libpq may still hold the peer's last words */
+		PGresult   *result;
+
+		while ((result = PQgetResult(conn->pg)) != NULL)
+		{
+			/* they are about the connection, not about the command they answer */
+			const ConcordCommand last_words = {.kind = CMD_CONTROL};
+
+			if (PQresultStatus(result) == PGRES_FATAL_ERROR &&
+				PQresultErrorField(result, PG_DIAG_SQLSTATE) != NULL)
+				keep_error(conn, &last_words, result);
+			PQclear(result);
+		}
+		if (!retry_connection(conn))
+			concord_conn_lost(conn);
+	}
+}
+
+void
+concord_conn_throw(ConcordConn *conn, ConcordRemoteError *error)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ConcordRemoteError copy = *error;
+	const char *sql = conn->query != NULL && error->position > 0 ? pstrdup(conn->query->sql) : NULL;
+	char	  **fields[] = {
+		&copy.message, &copy.detail, &copy.hint, &copy.context, &copy.schema,
+		&copy.table, &copy.column, &copy.datatype, &copy.constraint
+	};
+	bool		lost = conn->lost;
+
+	for (int i = 0; i < (int) lengthof(fields); i++)
+		if (*fields[i] != NULL)
+			*fields[i] = MemoryContextStrdup(old, *fields[i]);
+	concord_error_free(error);
+	concord_conn_forget_statement(conn);
+
+	ereport(ERROR,
+			(errcode(copy.sqlstate),
+			 errmsg_internal("%s", copy.message),
+			 copy.detail ? errdetail_internal("%s", copy.detail) : 0,
+			 copy.hint ? errhint("%s", copy.hint) : 0,
+			 copy.schema ? err_generic_string(PG_DIAG_SCHEMA_NAME, copy.schema) : 0,
+			 copy.table ? err_generic_string(PG_DIAG_TABLE_NAME, copy.table) : 0,
+			 copy.column ? err_generic_string(PG_DIAG_COLUMN_NAME, copy.column) : 0,
+			 copy.datatype ? err_generic_string(PG_DIAG_DATATYPE_NAME, copy.datatype) : 0,
+			 copy.constraint ? err_generic_string(PG_DIAG_CONSTRAINT_NAME, copy.constraint) : 0,
+			 sql != NULL ? internalerrquery(sql) : 0,
+			 sql != NULL ? internalerrposition(copy.position) : 0,
+			 copy.context ? errcontext("%s", copy.context) : 0,
+			 lost ? 0 : errcontext("node \"%s\"", conn->name)));
+}
+
+/* The running statement is over, one way or the other. */
+void
+concord_conn_forget_statement(ConcordConn *conn)
+{
+	conn->query = NULL;
+	conn->sink = NULL;
+	conn->target = NULL;
+	conn->begun_now = false;
+	conn->attempts = 0;
+}
