@@ -1,0 +1,274 @@
+/*
+ * adopt.c
+ *		A database whose identity is of another storage: taking the node's place, or giving it up.
+ *
+ * WHAT: concord.adopt_node() binds the identity a copied, restored or upgraded database holds to the
+ * storage it is on now; concord.leave_cluster() erases it.
+ *
+ * PROMISE: at most one storage speaks for a node.  The map names it (system identifier, database, generation), a change of it is a
+ * change of the map, and whoever else held the identity becomes "removed" when it hears of that map, or asks with
+ * the older generation.
+ *
+ * INVARIANTS
+ * D1 Only the database that the map's own address for the node reaches may adopt: so a copy made beside a living node cannot take its
+ *    place by mistake.
+ * D2 A generation grows with each adoption and is never given twice: it is decided by the authority under the map's lock.
+ * D3 An authority that comes back from a backup may have an old map.  Before it adopts itself it asks the other nodes
+ *    for theirs and takes the newest; if one does not answer, its next epoch leaves a gap, so that no epoch is used
+ *    for two different maps.
+ *
+ * What is left when something dies: until the authority has committed, nothing.  After that the map names
+ * the new storage while the database is still detached: adopt_node() again finds it so and only attaches.
+ */
+#include "postgres.h"
+
+#include "base/settings.h"
+#include "cluster/room.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+/* D3: more changes than anybody makes between a backup and its restore */
+#define EPOCH_GAP "1000000"
+
+PG_FUNCTION_INFO_V1(concord_adopt_node);
+PG_FUNCTION_INFO_V1(concord_adopt_here);
+PG_FUNCTION_INFO_V1(concord_leave_cluster);
+
+static const ConcordMap *
+require_detached(void)
+{
+	const ConcordMap *map = concord_map();
+
+	if (map->membership == CONCORD_MEMBER)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is node \"%s\" already", NameStr(map->self_name)),
+				 errdetail("Only a detached database can be adopted.")));
+	if (map->membership != CONCORD_DETACHED)
+		(void) concord_map_member();	/* says why */
+	if (concord_map_node(map, map->self) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is a copy of one that had not joined its cluster yet"),
+				 errhint("Call concord.leave_cluster(), then add it as a new node.")));
+	return map;
+}
+
+/* D1 */
+static void
+check_own_address(const ConcordMap *map)
+{
+	const ConcordNode *own = concord_map_node(map, map->self);
+	char	   *name = pstrdup(NameStr(own->name));
+	char	   *cluster = concord_uuid_text(&map->cluster_id);
+	int			self = map->self;
+	ConcordLink *link;
+	ConcordProbe *probe;
+
+	link = concord_link_open(name, concord_server_options(own->serverid, GetUserId(), false));
+	probe = concord_probe(link, name);
+	concord_link_close(link);
+	concord_check_server(probe, name);
+	if (concord_probe_is_self(probe))
+		return;
+	if (probe->cluster != NULL && strcmp(probe->cluster, cluster) == 0 &&
+		probe->node_id == self && strcmp(probe->membership, "member") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\" is alive at its address, in another database", name),
+				 errhint("If this is a copy for other purposes, call concord.leave_cluster(). If it is to take the node's place, give the node this database's address with concord.set_node on another node.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the address of node \"%s\" reaches another database than this one", name),
+			 errdetail_internal("%s", concord_probe_describe(probe)),
+			 errhint("Give the node this database's address with concord.set_node on another node.")));
+}
+
+/* A map that came from another node, if it is of this cluster and newer. */
+static bool
+is_newer(const ConcordReply *reply, const char *cluster, int64 epoch)
+{
+	return reply != NULL && reply->ok && reply->nrows == 1 && reply->ncols == 3 &&
+		concord_reply_value(reply, 0, 0) != NULL && concord_reply_value(reply, 0, 1) != NULL &&
+		strcmp(concord_reply_value(reply, 0, 0), cluster) == 0 &&
+		strtoll(concord_reply_value(reply, 0, 1), NULL, 10) > epoch;
+}
+
+/* D3: returns false if a node did not answer. */
+static bool
+catch_up(const ConcordMap *map)
+{
+	Oid			role = concord_node_role_oid(false);
+	char	   *cluster = concord_uuid_text(&map->cluster_id);
+	int64		epoch = map->epoch;
+	const char *newest = NULL;
+	bool		complete = true;
+	int			n = 0;
+	ConcordLink **links = palloc0(map->nnodes * sizeof(ConcordLink *));
+	ConcordReply **replies;
+
+	for (int i = 0; i < map->nnodes; i++)
+	{
+		const ConcordNode *node = &map->nodes[i];
+
+		if (node->node_id == map->self)
+			continue;
+		if (concord_has_mapping(node->serverid, role, true))
+			links[n++] = concord_link_open(NameStr(node->name),
+										   concord_server_options(node->serverid, role, true));
+		else
+			complete = false;
+	}
+	replies = concord_ask_all(links, n,
+							  "SELECT m->>'cluster', m->>'epoch', m FROM concord._get_map() m", 0,
+							  NULL,
+							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														  concord_connect_timeout_ms));
+	for (int i = 0; i < n; i++)
+	{
+		if (replies[i] == NULL || !replies[i]->ok)
+			complete = false;
+		else if (is_newer(replies[i], cluster, epoch))
+		{
+			epoch = strtoll(concord_reply_value(replies[i], 0, 1), NULL, 10);
+			newest = concord_reply_value(replies[i], 0, 2);
+		}
+		concord_link_close(links[i]);
+	}
+
+	(void) concord_owner_call("SELECT concord._lock_identity()", 0, NULL);
+	if (newest != NULL)
+		(void) concord_owner_call("SELECT concord._store_map($1::jsonb)", 1, &newest);
+	if (!complete)
+		ereport(WARNING,
+				(errmsg("not every node could be asked for its map"),
+				 errdetail("If this database comes from a backup, changes of nodes and slots made since may be missing."),
+				 errhint("Compare concord.nodes and concord.slots on all nodes.")));
+	return complete;
+}
+
+/* This database is the authority's: the change is made right here. */
+static char *
+adopt_authority(const ConcordMap *map)
+{
+	const char *params[5];
+
+	params[0] = psprintf("%d", map->self);
+	params[1] = psprintf("%d", map->self_generation);
+	params[2] = concord_system_identifier();
+	params[3] = concord_database_oid();
+	params[4] = catch_up(map) ? "0" : EPOCH_GAP;
+	(void) concord_owner_call("SELECT concord._lock_map()", 0, NULL);
+	return concord_owner_call("SELECT concord._adopted($1::int, $2::int, $3::bigint, $4::oid,"
+							  " $5::bigint)", 5, params);
+}
+
+/* Asks the authority; *newer_map receives the resulting map, or NULL. */
+static char *
+adopt_elsewhere(const ConcordMap *map, const char **newer_map)
+{
+	const char *params[5];
+	ConcordLink *link;
+	ConcordReply *reply;
+	char	   *generation;
+
+	concord_no_block("concord.adopt_node()");
+	params[0] = concord_uuid_text(&map->cluster_id);
+	params[1] = psprintf("%d", map->self);
+	params[2] = psprintf("%d", map->self_generation);
+	params[3] = concord_system_identifier();
+	params[4] = concord_database_oid();
+	link = concord_authority_link(map);
+	reply = concord_link_call(link, "SELECT concord._adopt($1, $2, $3, $4, $5)", 5, params,
+							  concord_connect_timeout_ms);
+	concord_reply_check(link, reply);
+	generation = concord_reply_value(reply, 0, 0);
+
+	reply = concord_link_call(link, "SELECT concord._get_map()", 0, NULL,
+							  concord_connect_timeout_ms);
+	*newer_map = reply->ok && reply->nrows == 1 ? concord_reply_value(reply, 0, 0) : NULL;
+	concord_link_close(link);
+	return generation;
+}
+
+Datum
+concord_adopt_node(PG_FUNCTION_ARGS)
+{
+	const char *what = "concord.adopt_node()";
+	const ConcordMap *map;
+	const char *newer_map = NULL;
+	const char *params[3];
+
+	concord_require_writable(what);
+	concord_require_superuser(what);
+	(void) fcinfo;
+	map = require_detached();
+	if (map->self != map->authority)
+		concord_no_block(what);
+	check_own_address(map);
+	if (map->self == map->authority)
+		params[0] = adopt_authority(map);
+	else
+		params[0] = adopt_elsewhere(map, &newer_map);
+
+	params[1] = concord_system_identifier();
+	params[2] = concord_database_oid();
+	(void) concord_owner_call("SELECT concord._attach($1::int, $2::bigint, $3::oid)", 3, params);
+	if (newer_map != NULL)
+		(void) concord_owner_call("SELECT concord._apply_map($1::jsonb)", 1, &newer_map);
+	PG_RETURN_INT32(atoi(params[0]));
+}
+
+/* _adopt(cluster, node_id, generation, system_identifier, database): on the authority. */
+Datum
+concord_adopt_here(PG_FUNCTION_ARGS)
+{
+	const char *names[5] = {"cluster", "node_id", "generation", "system_identifier", "database"};
+	const ConcordMap *map;
+	const ConcordNode *node;
+	const char *params[5];
+	char	   *known;
+
+	concord_require_writable("concord.adopt_node()");
+	concord_require_superuser("concord.adopt_node()");
+	for (int i = 0; i < 5; i++)
+		concord_arg_not_null(fcinfo, i, names[i]);
+	params[0] = psprintf("%d", PG_GETARG_INT32(1));
+	params[1] = psprintf("%d", PG_GETARG_INT32(2));
+	params[2] = psprintf(INT64_FORMAT, PG_GETARG_INT64(3));
+	params[3] = psprintf("%u", PG_GETARG_OID(4));
+	params[4] = "0";
+
+	map = concord_lock_map();
+	if (memcmp(&map->cluster_id, PG_GETARG_UUID_P(0), sizeof(pg_uuid_t)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is a member of another cluster")));
+	node = concord_map_node(map, PG_GETARG_INT32(1));
+	known = concord_owner_call("SELECT concord._node_on($1::bigint, $2::oid)", 2, params + 2);
+	if (known != NULL && (node == NULL || strcmp(known, NameStr(node->name)) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("this database is already node \"%s\" of the cluster", known)));
+	PG_RETURN_INT32(atoi(concord_owner_call("SELECT concord._adopted($1::int, $2::int, $3::bigint,"
+											" $4::oid, $5::bigint)", 5, params)));
+}
+
+Datum
+concord_leave_cluster(PG_FUNCTION_ARGS)
+{
+	const ConcordMap *map;
+
+	(void) fcinfo;
+	concord_require_writable("concord.leave_cluster()");
+	map = concord_map();
+	if (map->membership == CONCORD_NO_MEMBER)
+		(void) concord_map_member();	/* says so */
+	if (map->membership == CONCORD_MEMBER)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\" is a member of its cluster", NameStr(map->self_name)),
+				 errhint("Use concord.remove_node, so that the other nodes know.")));
+	(void) concord_owner_call("SELECT concord._forget()", 0, NULL);
+	PG_RETURN_VOID();
+}
