@@ -1,0 +1,234 @@
+/*
+ * hello.c
+ *		The peer's side of routed statements: who is asking, with which map, and has the branch written.
+ *
+ * WHAT: concord._hello() is the first statement of a peer's session and comes again when the caller's map
+ * has changed.  From then on three hooks watch the session's statements.
+ *
+ * INVARIANTS
+ * H1 Nothing runs for a caller that means another node: cluster, node id and protocol are compared first,
+ *    in the same flush as the statement, which an error skips.
+ * H2 A statement runs only if every slot this node has lost was lost in a map the caller knew
+ *    (told epoch >= lost_epoch); else PC001, and the caller refreshes its map.  A map that changed in other ways is no reason.
+ * H3 A node with an older map than the caller's fetches it before it answers, so it never refuses or
+ *    accepts by an older map than the caller's.
+ * H4 The answer of the statement that gave the branch a transaction id carries
+ *    concord.branch_state = writing (GUC_REPORT, sent before ReadyForQuery); it is reset
+ *    with the transaction.
+ *
+ * A session that never said hello pays one test of a boolean per statement.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "base/errors.h"
+#include "base/settings.h"
+#include "base/shmem.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "shard/shard.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/uuid.h"
+
+#define HELLO_PREFIX "SELECT concord._hello("
+
+/* Is this session a peer's, and with which map was it last told to work? 0 = a new hello is due. */
+static bool peer_session = false;
+static int64 told_epoch = 0;
+
+static ExecutorStart_hook_type previous_start = NULL;
+static ExecutorRun_hook_type previous_run = NULL;
+static ExecutorFinish_hook_type previous_finish = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+PG_FUNCTION_INFO_V1(concord_hello);
+
+static void
+refuse_stale(int64 lost_epoch)
+{
+	int64		told = told_epoch;
+
+	told_epoch = 0;				/* the caller will say hello again */
+	ereport(ERROR,
+			(errcode(ERRCODE_CONCORD_STALE_MAP),
+			 errmsg("the caller's cluster map is too old"),
+			 errdetail("It has epoch " INT64_FORMAT ", but this node gave slots away at epoch " INT64_FORMAT ".",
+					   told, lost_epoch),
+			 errhint("Repeat the transaction.")));
+}
+
+static void
+check_identity(const ConcordMap *map, const pg_uuid_t *cluster, int from_node, int to_node, int protocol)
+{
+	/* this version speaks the first protocol only; the next one will speak both */
+	if (protocol != CONCORD_PROTOCOL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("protocol %d is not spoken here", protocol),
+				 errdetail("This node speaks protocol %d.", CONCORD_PROTOCOL),
+				 errhint("Update the extension on all nodes.")));
+	if (map->membership == CONCORD_DETACHED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the database reached is a detached copy of a node"),
+				 errhint("Call concord.adopt_node() there, or correct the node's address with concord.set_node.")));
+	if ((map->membership != CONCORD_MEMBER && map->membership != CONCORD_JOINING) ||
+		memcmp(cluster->data, map->cluster_id.data, UUID_LEN) != 0 || map->self != to_node)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the database reached is not node %d of the caller's cluster", to_node),
+				 errdetail("The call came from node %d.", from_node),
+				 errhint("Was the database recreated, or the node's address changed? See concord.check_cluster().")));
+}
+
+/*
+ * _hello(cluster uuid, from_node int, to_node int, protocol int, epoch bigint) -> int: this
+ * session's process id.
+ */
+Datum
+concord_hello(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *cluster = PG_GETARG_UUID_P(0);
+	int			from_node = PG_GETARG_INT32(1);
+	int			to_node = PG_GETARG_INT32(2);
+	int			protocol = PG_GETARG_INT32(3);
+	int64		epoch = PG_GETARG_INT64(4);
+	const ConcordMap *map;
+
+	concord_require_preload();
+	told_epoch = 0;
+	map = concord_map();
+	check_identity(map, cluster, from_node, to_node, protocol);	/* H1 */
+	if (map->epoch < epoch || map->membership == CONCORD_JOINING)	/* H3 */
+	{
+		if (!concord_map_await(epoch, from_node, concord_connect_timeout_ms))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("this node could not fetch cluster map " INT64_FORMAT " in time", epoch),
+					 errhint("Is its maintenance worker running? See concord.check_cluster().")));
+		map = concord_map();
+		check_identity(map, cluster, from_node, to_node, protocol);
+	}
+	peer_session = true;
+	told_epoch = epoch;
+	if (epoch < map->lost_epoch)	/* H2 */
+		refuse_stale(map->lost_epoch);
+
+	/*
+	 * When the caller vanishes while a statement runs here, notice it.  The variable is set directly, since a SET
+	 * would be undone with the branch.
+	 */
+	if (client_connection_check_interval == 0 && WaitEventSetCanReportClosed())
+		client_connection_check_interval = 1000;
+	PG_RETURN_INT32(MyProcPid);
+}
+
+/* ------------------------------------------------------------------ hooks */
+
+static void
+check_stale(const char *source)
+{
+	const ConcordMap *map;
+
+	if (told_epoch == 0 || !IsTransactionState() || IsAbortedTransactionBlockState())
+		return;
+	if (source != NULL && strncmp(source, HELLO_PREFIX, sizeof(HELLO_PREFIX) - 1) == 0)
+		return;					/* it brings the newer epoch */
+	map = concord_map();
+	if (told_epoch < map->lost_epoch)
+		refuse_stale(map->lost_epoch);
+}
+
+/* H4 */
+static void
+report_writing(void)
+{
+	if (concord_branch_state[0] == '\0' && !IsInParallelMode() &&
+		(TransactionIdIsValid(GetTopTransactionIdIfAny()) || concord_peer_wrote()))
+		(void) set_config_option("concord.branch_state", "writing", PGC_INTERNAL, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, WARNING, false);
+}
+
+static void
+hello_executor_start(QueryDesc *query, int eflags)
+{
+	if (peer_session)
+		check_stale(query->sourceText);
+	if (previous_start)
+		previous_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+#if PG_VERSION_NUM >= 180000
+static void
+hello_executor_run(QueryDesc *query, ScanDirection direction, uint64 count)
+{
+	if (previous_run)
+		previous_run(query, direction, count);
+	else
+		standard_ExecutorRun(query, direction, count);
+	if (peer_session)
+		report_writing();
+}
+#else
+static void
+hello_executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+{
+	if (previous_run)
+		previous_run(query, direction, count, execute_once);
+	else
+		standard_ExecutorRun(query, direction, count, execute_once);
+	if (peer_session)
+		report_writing();
+}
+#endif
+
+static void
+hello_executor_finish(QueryDesc *query)
+{
+	if (previous_finish)
+		previous_finish(query);
+	else
+		standard_ExecutorFinish(query);
+	if (peer_session)
+		report_writing();
+}
+
+static void
+hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
+			  ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+			  DestReceiver *dest, QueryCompletion *completion)
+{
+	bool		control = IsA(statement->utilityStmt, TransactionStmt);
+
+	if (peer_session && !control)
+		check_stale(source);
+	if (previous_utility)
+		previous_utility(statement, source, read_only_tree, context, params, environment, dest,
+						 completion);
+	else
+		standard_ProcessUtility(statement, source, read_only_tree, context, params, environment,
+								dest, completion);
+	if (peer_session && !control && IsTransactionState())
+		report_writing();
+}
+
+void
+concord_shard_init(void)
+{
+	previous_start = ExecutorStart_hook;
+	ExecutorStart_hook = hello_executor_start;
+	previous_run = ExecutorRun_hook;
+	ExecutorRun_hook = hello_executor_run;
+	previous_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = hello_executor_finish;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = hello_utility;
+}

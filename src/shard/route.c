@@ -1,0 +1,503 @@
+/*
+ * route.c
+ *		query, query_json, execute and their _on and _all forms.
+ *
+ * WHAT: checks the statement's text, finds the node, and runs it there: here through SPI (local.c says
+ * why), elsewhere as part of this transaction's branch on the peer (src/peer).  On a standby even
+ * this node's own keys go to the primary, since "strong" reads the slot's primary; functions that
+ * may write say 25006 there before contacting anyone.
+ *
+ * STALE MAPS: a peer that gave slots away after our map says PC001.  If nothing had been done in its
+ * branch, we wait for the newer map, look the owner up again and repeat the statement, once.
+ * Otherwise the error goes to the caller, whose transaction is to be repeated.
+ *
+ * _all sends to every peer first, takes their answers as they come, and runs the local part last: only then is
+ * it certain that no peer found our map stale and that nothing has to be repeated.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "base/errors.h"
+#include "base/settings.h"
+#include "base/shmem.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "shard/shard.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/uuid.h"
+
+PG_FUNCTION_INFO_V1(concord_query);
+PG_FUNCTION_INFO_V1(concord_query_untyped);
+PG_FUNCTION_INFO_V1(concord_query_json);
+PG_FUNCTION_INFO_V1(concord_query_json_untyped);
+PG_FUNCTION_INFO_V1(concord_execute);
+PG_FUNCTION_INFO_V1(concord_execute_untyped);
+PG_FUNCTION_INFO_V1(concord_query_on);
+PG_FUNCTION_INFO_V1(concord_query_on_untyped);
+PG_FUNCTION_INFO_V1(concord_execute_on);
+PG_FUNCTION_INFO_V1(concord_execute_on_untyped);
+PG_FUNCTION_INFO_V1(concord_query_all);
+PG_FUNCTION_INFO_V1(concord_query_all_untyped);
+PG_FUNCTION_INFO_V1(concord_execute_all);
+PG_FUNCTION_INFO_V1(concord_execute_all_untyped);
+
+/* One call of a routing function. */
+typedef struct Call
+{
+	const ConcordStatement *statement;
+	const char *sql;			/* what is run: statement->sql or ->json_sql */
+	uint64		text_hash;
+	ConcordParams params;
+	int			slot;			/* by key; -1 = by name */
+	const char *node;			/* by name */
+	ConcordRows *rows;			/* NULL: rows are not wanted */
+} Call;
+
+/* A node chosen for a call, copied out of the map, which may change meanwhile. */
+typedef struct Destination
+{
+	bool		local;
+	NameData	name;
+	char		cluster[40];
+	ConcordTarget target;
+} Destination;
+
+/* ----------------------------------------------------------------- arguments */
+
+static void
+get_statement(FunctionCallInfo fcinfo, int argument, Call *call)
+{
+	if (PG_ARGISNULL(argument))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the statement must not be null")));
+	call->statement = concord_statement_check(text_to_cstring(PG_GETARG_TEXT_PP(argument)));
+	call->sql = call->statement->sql;
+}
+
+static void
+get_params(FunctionCallInfo fcinfo, int first, bool untyped, Call *call)
+{
+	if (untyped)
+		concord_params_from_array(fcinfo, first, &call->params);
+	else
+		concord_params_from_any(fcinfo, first, &call->params);
+	if (call->statement->nparams >= 0 && call->statement->nparams != call->params.n)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_PARAMETER),
+				 errmsg("wrong number of parameters"),
+				 errdetail("Parameters in the statement: %d, given: %d.",
+						   call->statement->nparams, call->params.n)));
+}
+
+static void
+get_key(FunctionCallInfo fcinfo, Call *call)
+{
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 0);
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the key must not be null")));
+	if (!OidIsValid(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_INDETERMINATE_DATATYPE),
+				 errmsg("could not determine the type of the key")));
+	call->slot = concord_slot_of(PG_GETARG_DATUM(0), type, PG_GET_COLLATION());
+	call->node = NULL;
+}
+
+static void
+get_node(FunctionCallInfo fcinfo, Call *call)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the node must not be null")));
+	call->slot = -1;
+	call->node = NameStr(*PG_GETARG_NAME(0));
+}
+
+/* first: argument number of the statement's text; by: how the node is named */
+static void
+start_call(FunctionCallInfo fcinfo, Call *call, int first, bool untyped, bool by_key)
+{
+	concord_require_preload();
+	memset(call, 0, sizeof(*call));
+	get_statement(fcinfo, first, call);
+	if (first == 1 && by_key)
+		get_key(fcinfo, call);
+	else if (first == 1)
+		get_node(fcinfo, call);
+	get_params(fcinfo, first + 1, untyped, call);
+}
+
+/* Functions that may write: on a standby nothing of this transaction can. */
+static void
+refuse_on_standby(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", function),
+				 errhint("Connect to a primary, or use concord.query for reading.")));
+}
+
+/* The result of a set-returning call, with the caller's column definition list. */
+static ConcordRows *
+start_rows(FunctionCallInfo fcinfo, bool may_have_node, const char *const *nodes)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ConcordRows *rows = palloc0(sizeof(ConcordRows));
+
+	if (rsinfo != NULL && IsA(rsinfo, ReturnSetInfo) && rsinfo->expectedDesc == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a column definition list is required"),
+				 errhint("Write FROM concord.query(...) AS t(column type, ...), or use concord.query_json.")));
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	concord_rows_init(rows, rsinfo->setResult, rsinfo->setDesc, may_have_node, nodes);
+	return rows;
+}
+
+/* ----------------------------------------------------------------- one node */
+
+static void
+set_destination(Destination *destination, const ConcordMap *map, const ConcordNode *node)
+{
+	destination->local = node->node_id == map->self && !RecoveryInProgress();
+	destination->name = node->name;
+	if (!destination->local)
+		strlcpy(destination->cluster,
+				DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&map->cluster_id))),
+				sizeof(destination->cluster));
+	destination->target.node_id = node->node_id;
+	destination->target.serverid = node->serverid;
+	destination->target.name = NameStr(destination->name);
+	destination->target.cluster = destination->cluster;
+	destination->target.self = map->self;
+	destination->target.epoch = map->epoch;
+}
+
+static void
+choose(const Call *call, Destination *destination)
+{
+	const ConcordMap *map;
+
+	AcceptInvalidationMessages();
+	map = concord_map_member();
+	set_destination(destination, map,
+					call->node != NULL ? concord_map_node_required(map, call->node) :
+					concord_slot_owner(map, call->slot));
+}
+
+static void
+prepare_query(const Call *call, const Destination *destination, ConcordRemoteQuery *query)
+{
+	memset(query, 0, sizeof(*query));
+	query->sql = call->sql;
+	query->wants_rows = call->rows != NULL;
+	concord_params_encode(&call->params, &destination->target, query);
+	query->hash = concord_query_hash(query->sql, query->nparams, query->types);
+}
+
+/* The peer had a newer map: wait until we have it too. */
+static void
+refresh_map(const Destination *destination)
+{
+	(void) concord_map_await(destination->target.epoch + 1, destination->target.node_id,
+							 concord_connect_timeout_ms);
+}
+
+static void
+throw_stale(const char *node)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONCORD_STALE_MAP),
+			 errmsg("the cluster map changed during the statement"),
+			 node != NULL ? errdetail("Node \"%s\" has a newer map.", node) : 0,
+			 errhint("Repeat the transaction.")));
+}
+
+/* Runs the call on the one node it names; returns rows affected. */
+static int64
+run_on_one(Call *call)
+{
+	Destination destination;
+	ConcordRemoteQuery query;
+	ConcordSink sink;
+	ConcordConn *conn;
+
+	for (int attempt = 0; attempt < 2; attempt++)
+	{
+		choose(call, &destination);
+		if (destination.local)
+		{
+			int64		affected = concord_local_run(call->sql, &call->params, call->rows, 0);
+
+			concord_peer_check_writers();
+			return affected;
+		}
+
+		prepare_query(call, &destination, &query);
+		if (call->rows != NULL)
+			sink = concord_rows_sink(call->rows);
+		conn = concord_peer_start(&destination.target, &query, call->rows != NULL ? &sink : NULL, 0);
+		if (concord_peer_finish(&conn, 1))
+			return concord_peer_rows(conn);
+		refresh_map(&destination);
+	}
+	throw_stale(NameStr(destination.name));
+	return 0;
+}
+
+static Datum
+query_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
+{
+	Call		call;
+
+	start_call(fcinfo, &call, 1, untyped, by_key);
+	call.rows = start_rows(fcinfo, false, NULL);
+	(void) run_on_one(&call);
+	return (Datum) 0;
+}
+
+static Datum
+execute_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
+{
+	Call		call;
+
+	start_call(fcinfo, &call, 1, untyped, by_key);
+	refuse_on_standby(by_key ? "concord.execute" : "concord.execute_on");
+	PG_RETURN_INT64(run_on_one(&call));
+}
+
+static Datum
+query_json(FunctionCallInfo fcinfo, bool untyped)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TupleDesc	desc;
+	Call		call;
+
+	start_call(fcinfo, &call, 1, untyped, true);
+	if (call.statement->json_sql == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the statement's result cannot be turned into JSON"),
+				 errdetail("Only SELECT, VALUES, and statements with RETURNING can."),
+				 errhint("Use concord.query with a column definition list, or concord.execute.")));
+	call.sql = call.statement->json_sql;
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	desc = CreateTemplateTupleDesc(1);
+	TupleDescInitEntry(desc, 1, "query_json", JSONBOID, -1, 0);
+	call.rows = palloc0(sizeof(ConcordRows));
+	concord_rows_init(call.rows, rsinfo->setResult, desc, false, NULL);
+	(void) run_on_one(&call);
+	return (Datum) 0;
+}
+
+Datum
+concord_query(PG_FUNCTION_ARGS)
+{
+	return query_one(fcinfo, false, true);
+}
+
+Datum
+concord_query_untyped(PG_FUNCTION_ARGS)
+{
+	return query_one(fcinfo, true, true);
+}
+
+Datum
+concord_query_json(PG_FUNCTION_ARGS)
+{
+	return query_json(fcinfo, false);
+}
+
+Datum
+concord_query_json_untyped(PG_FUNCTION_ARGS)
+{
+	return query_json(fcinfo, true);
+}
+
+Datum
+concord_execute(PG_FUNCTION_ARGS)
+{
+	return execute_one(fcinfo, false, true);
+}
+
+Datum
+concord_execute_untyped(PG_FUNCTION_ARGS)
+{
+	return execute_one(fcinfo, true, true);
+}
+
+Datum
+concord_query_on(PG_FUNCTION_ARGS)
+{
+	return query_one(fcinfo, false, false);
+}
+
+Datum
+concord_query_on_untyped(PG_FUNCTION_ARGS)
+{
+	return query_one(fcinfo, true, false);
+}
+
+Datum
+concord_execute_on(PG_FUNCTION_ARGS)
+{
+	return execute_one(fcinfo, false, false);
+}
+
+Datum
+concord_execute_on_untyped(PG_FUNCTION_ARGS)
+{
+	return execute_one(fcinfo, true, false);
+}
+
+/* ----------------------------------------------------------------- all nodes */
+
+/* All nodes of the map, ours included. */
+static Destination *
+choose_all(int *n)
+{
+	const ConcordMap *map;
+	Destination *destinations;
+
+	AcceptInvalidationMessages();
+	map = concord_map_member();
+	*n = map->nnodes;
+	destinations = palloc0(Max(*n, 1) * sizeof(Destination));
+	for (int i = 0; i < *n; i++)
+		set_destination(&destinations[i], map, &map->nodes[i]);
+	return destinations;
+}
+
+typedef struct AllRun
+{
+	int			n;
+	Destination *destinations;
+	const char **names;
+	int64	   *affected;
+} AllRun;
+
+/* One attempt; false if a peer's map was newer and nothing had been done. */
+static bool
+run_on_all_once(Call *call, AllRun *run)
+{
+	ConcordRemoteQuery *queries = palloc(run->n * sizeof(ConcordRemoteQuery));
+	ConcordConn **conns = palloc(run->n * sizeof(ConcordConn *));
+	int		   *source = palloc(run->n * sizeof(int));
+	int			remote = 0;
+	ConcordSink sink;
+	const ConcordSink *wanted = NULL;
+
+	if (call->rows != NULL)
+	{
+		sink = concord_rows_sink(call->rows);
+		wanted = &sink;
+	}
+	for (int i = 0; i < run->n; i++)
+	{
+		if (run->destinations[i].local)
+			continue;
+		prepare_query(call, &run->destinations[i], &queries[i]);
+		source[remote] = i;
+		conns[remote++] = concord_peer_start(&run->destinations[i].target, &queries[i], wanted, i);
+	}
+	/* a stale map is found out before anything is done here */
+	if (!concord_peer_finish(conns, remote))
+		return false;
+	for (int i = 0; i < remote; i++)
+		run->affected[source[i]] = concord_peer_rows(conns[i]);
+	for (int i = 0; i < run->n; i++)
+		if (run->destinations[i].local)
+			run->affected[i] = concord_local_run(call->sql, &call->params, call->rows, i);
+	concord_peer_check_writers();
+	return true;
+}
+
+static void
+run_on_all(Call *call, AllRun *run)
+{
+	for (int attempt = 0; attempt < 2; attempt++)
+	{
+		run->destinations = choose_all(&run->n);
+		run->names = palloc(run->n * sizeof(char *));
+		run->affected = palloc0(run->n * sizeof(int64));
+		for (int i = 0; i < run->n; i++)
+			run->names[i] = NameStr(run->destinations[i].name);
+		if (call->rows != NULL)
+			call->rows->nodes = run->names;
+		if (run_on_all_once(call, run))
+			return;
+		if (call->rows != NULL)
+			tuplestore_clear(call->rows->store);
+		refresh_map(&run->destinations[0]);
+	}
+	throw_stale(NULL);
+}
+
+static Datum
+query_all(FunctionCallInfo fcinfo, bool untyped)
+{
+	Call		call;
+	AllRun		run;
+
+	start_call(fcinfo, &call, 0, untyped, false);
+	call.rows = start_rows(fcinfo, true, NULL);
+	run_on_all(&call, &run);
+	return (Datum) 0;
+}
+
+static Datum
+execute_all(FunctionCallInfo fcinfo, bool untyped)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Call		call;
+	AllRun		run;
+
+	start_call(fcinfo, &call, 0, untyped, false);
+	refuse_on_standby("concord.execute_all");
+	InitMaterializedSRF(fcinfo, 0);
+	run_on_all(&call, &run);
+	for (int i = 0; i < run.n; i++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false, false};
+
+		values[0] = NameGetDatum(&run.destinations[i].name);
+		values[1] = Int64GetDatum(run.affected[i]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+Datum
+concord_query_all(PG_FUNCTION_ARGS)
+{
+	return query_all(fcinfo, false);
+}
+
+Datum
+concord_query_all_untyped(PG_FUNCTION_ARGS)
+{
+	return query_all(fcinfo, true);
+}
+
+Datum
+concord_execute_all(PG_FUNCTION_ARGS)
+{
+	return execute_all(fcinfo, false);
+}
+
+Datum
+concord_execute_all_untyped(PG_FUNCTION_ARGS)
+{
+	return execute_all(fcinfo, true);
+}

@@ -1,0 +1,101 @@
+/*
+ * shard.h
+ *		From keys to slots to nodes, and statements sent to where their keys live.
+ */
+#ifndef CONCORD_SHARD_SHARD_H
+#define CONCORD_SHARD_SHARD_H
+
+#include "cluster/map.h"
+#include "fmgr.h"
+#include "peer/peer.h"
+#include "tcop/dest.h"
+#include "utils/tuplestore.h"
+
+/*
+ * The slot of a key: 0 .. 4095.  Raises 42804 with a hint for a type that does not hash the same
+ * on every node, 42P22 for a text of a nondeterministic collation.
+ */
+extern int	concord_slot_of(Datum key, Oid type, Oid collation);
+
+/* The owner's node, or PC002 when the slot is lost. */
+extern const ConcordNode *concord_slot_owner(const ConcordMap *map, int slot);
+
+/* ---- statements: check.c */
+
+typedef struct ConcordStatement
+{
+	uint64		hash;			/* of sql; key */
+	char	   *sql;
+	int			nparams;		/* highest $n, -1 if it cannot be told (utility statements) */
+	char	   *json_sql;		/* the same statement giving one jsonb a row, NULL if it cannot */
+	bool		returns_rows;	/* SELECT, VALUES or DML with RETURNING */
+} ConcordStatement;
+
+/*
+ * Checks the text of a routed statement without contacting anyone: exactly one statement (42601), not empty,
+ * no transaction control (2D000), nothing that outlives the transaction in the peer's session (0A000).  The result is
+ * cached and valid until the end of the calling SQL function.
+ */
+extern const ConcordStatement *concord_statement_check(const char *sql);
+
+/* Until the caller resets error_context_stack, errors with a position point into sql. */
+extern void concord_statement_errors(ErrorContextCallback *callback, const char *sql);
+
+/* ---- types and parameters: params.c */
+
+typedef struct ConcordParams
+{
+	int			n;
+	Datum	   *values;
+	bool	   *nulls;
+	Oid		   *types;			/* local; UNKNOWNOID: cstring, to be inferred where it runs */
+} ConcordParams;
+
+extern void concord_params_from_any(FunctionCallInfo fcinfo, int first, ConcordParams *params);
+extern void concord_params_from_array(FunctionCallInfo fcinfo, int first, ConcordParams *params);
+extern void concord_params_encode(const ConcordParams *params, const ConcordTarget *target,
+								  ConcordRemoteQuery *query);
+
+typedef struct ConcordTypeIO
+{
+	Oid			type;			/* key */
+	FmgrInfo	input;
+	FmgrInfo	output;
+	Oid			ioparam;
+	bool		valid;
+} ConcordTypeIO;
+
+extern ConcordTypeIO *concord_type_io(Oid type);
+
+/* ---- results: rows.c */
+
+typedef struct ConcordRows
+{
+	Tuplestorestate *store;		/* NULL: rows are not kept */
+	TupleDesc	desc;			/* what the caller declared */
+	bool		node_column;	/* the first declared column is "_node name" */
+	const char *const *nodes;	/* node name by source */
+	MemoryContext row_context;
+	Datum	   *values;
+	bool	   *nulls;
+	ConcordTypeIO **io;			/* by declared column */
+	bool		described;		/* an answer with columns came */
+} ConcordRows;
+
+extern void concord_rows_init(ConcordRows *rows, Tuplestorestate *store, TupleDesc desc,
+							  bool may_have_node, const char *const *nodes);
+/* Raises 42804 for a statement that returns no rows at all. */
+extern void concord_rows_none(ConcordRows *rows);
+
+extern ConcordSink concord_rows_sink(ConcordRows *rows);
+extern DestReceiver *concord_rows_receiver(ConcordRows *rows, int source);
+
+/* ---- local execution: local.c */
+
+/* Runs a statement here, in the caller's transaction; rows may be NULL. Returns rows affected. */
+extern int64 concord_local_run(const char *sql, const ConcordParams *params, ConcordRows *rows,
+							   int source);
+
+extern void concord_shard_init(void);
+
+#endif							/* CONCORD_SHARD_SHARD_H */
