@@ -116,8 +116,18 @@ advance_all(ConcordConn **conns, int n)
 	return waiting;
 }
 
+static bool
+all_connected(ConcordConn **conns, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!conns[i]->connected && !conns[i]->answered)
+			return false;
+	return true;
+}
+
+/* until_sent: only until every statement is on its way */
 static void
-wait_for_answers(ConcordConn **conns, int n)
+wait_for_answers(ConcordConn **conns, int n, bool until_sent)
 {
 	bool		waited = false;
 
@@ -125,6 +135,8 @@ wait_for_answers(ConcordConn **conns, int n)
 	{
 		long		timeout_ms = HEALTH_CHECK_MS;
 
+		if (until_sent && all_connected(conns, n))
+			break;
 		if (waited || !conns[0]->connected || concord_statement_deadline_ms > 0 || n > 1)
 		{
 			TimestampTz now = GetCurrentTimestamp();
@@ -209,6 +221,13 @@ plan_again(ConcordConn *conn)
 	return true;
 }
 
+void
+concord_peer_sent(ConcordConn **conns, int n)
+{
+	if (!all_connected(conns, n))
+		wait_for_answers(conns, n, true);
+}
+
 bool
 concord_peer_finish(ConcordConn **conns, int n)
 {
@@ -216,7 +235,7 @@ concord_peer_finish(ConcordConn **conns, int n)
 
 	do
 	{
-		wait_for_answers(conns, n);
+		wait_for_answers(conns, n, false);
 		failed = NULL;
 		for (int i = 0; i < n && failed == NULL; i++)
 			if (conns[i]->error.message != NULL)

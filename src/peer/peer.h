@@ -59,6 +59,9 @@ extern uint64 concord_query_hash(const char *sql, int nparams, const Oid *types)
 extern ConcordConn *concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
 									   const ConcordSink *sink, int source);
 
+/* Waits until all of the started statements are on their way (new connections have to be made first). */
+extern void concord_peer_sent(ConcordConn **conns, int n);
+
 /*
  * Waits until all of the started statements have answered; rows go to the sinks. Raises the first error
  * of a peer with its SQLSTATE and the node's name (after which the local (sub)transaction must abort).

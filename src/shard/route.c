@@ -11,11 +11,13 @@
  * branch, we wait for the newer map, look the owner up again and repeat the statement, once.
  * Otherwise the error goes to the caller, whose transaction is to be repeated.
  *
- * _all sends to every peer first, takes their answers as they come, and runs the local part last: only then is
- * it certain that no peer found our map stale and that nothing has to be repeated.
+ * _all sends to every peer first, runs the local part while they work, then takes the answers.  If a peer
+ * then says that our map is stale, the local part is repeated with the rest, which is harmless as long as
+ * it has written nothing; otherwise the error goes to the caller.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "base/errors.h"
@@ -410,15 +412,18 @@ run_on_all_once(Call *call, AllRun *run)
 		source[remote] = i;
 		conns[remote++] = concord_peer_start(&run->destinations[i].target, &queries[i], wanted, i);
 	}
-	/* a stale map is found out before anything is done here */
-	if (!concord_peer_finish(conns, remote))
-		return false;
-	for (int i = 0; i < remote; i++)
-		run->affected[source[i]] = concord_peer_rows(conns[i]);
+	concord_peer_sent(conns, remote);
 	for (int i = 0; i < run->n; i++)
 		if (run->destinations[i].local)
 			run->affected[i] = concord_local_run(call->sql, &call->params, call->rows, i);
-	concord_peer_check_writers();
+	if (!concord_peer_finish(conns, remote))
+	{
+		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+			throw_stale(NULL);
+		return false;
+	}
+	for (int i = 0; i < remote; i++)
+		run->affected[source[i]] = concord_peer_rows(conns[i]);
 	return true;
 }
 
