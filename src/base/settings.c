@@ -87,7 +87,8 @@ concord_settings_init(void)
 							   "Shows whether the branch run for another node has written.",
 							   "It is reported to that node with each answer.",
 							   &concord_branch_state, "", PGC_INTERNAL,
-							   GUC_REPORT | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							   GUC_REPORT | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE |
+							   GUC_DISALLOW_IN_FILE,
 							   NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("concord");

@@ -17,7 +17,7 @@ extern char *concord_node_role;			/* role of protocol traffic */
 extern int	concord_connect_timeout_ms;		/* to open a connection to a peer, 0 is not allowed */
 extern int	concord_statement_deadline_ms;	/* longest wait for one remote answer, 0 = none */
 extern int	concord_cleanup_timeout_ms;		/* cancel and rollback after an error */
-extern int	concord_max_peer_connections;	/* users' connections per peer, of this node's database; -1 = no limit */
+extern int	concord_max_peer_connections;	/* users', per peer and database; -1 = no limit */
 extern int	concord_idle_timeout_ms;		/* idle cached connections are closed; 0 = never */
 extern int	concord_prepared_statements;	/* remotely prepared statements kept per connection */
 

@@ -100,10 +100,15 @@ extern ConcordDatabase *concord_shmem_database(Oid dboid, bool create);
 /* The same for (this database, node). Entries are never freed while the database's worker lives. */
 extern ConcordPeer *concord_shmem_peer(Oid dboid, int node_id, bool create);
 
-/* Forgets all of a database's peers but those in keep[] that have no open connections; caller holds the lock exclusively. */
+/*
+ * Forgets all of a database's peers but those in keep[] that have no open connections; caller
+ * holds the lock exclusively.
+ */
 extern void concord_shmem_forget_peers(Oid dboid, const int *keep, int nkeep);
 
-/* Sets the latch of this database's maintenance worker, or of the launcher (no lock may be held). */
+/*
+ * Sets the latch of this database's maintenance worker, or of the launcher (no lock may be held).
+ */
 extern void concord_poke_worker(Oid dboid);
 extern void concord_poke_launcher(void);
 

@@ -3,8 +3,8 @@
  *		This backend's copy of the cluster's map and of the node's identity.
  *
  * The pointer returned by concord_map() stays valid until the next call of concord_map() or
- * concord_map_refresh() after invalidation messages were accepted: take what you need, do not keep it across anything
- * that opens a relation.
+ * concord_map_refresh() after invalidation messages were accepted: take what you need, do not
+ * keep it across anything that opens a relation.
  */
 #ifndef CONCORD_CLUSTER_MAP_H
 #define CONCORD_CLUSTER_MAP_H
@@ -48,13 +48,18 @@ typedef struct ConcordMap
 } ConcordMap;
 
 /*
- * The map as of the newest committed change this backend has heard of (and its own uncommitted ones).
- * Must be called in a transaction. Never NULL; membership tells whether there is anything. Accepts no invalidations by itself: callers at the
- * start of a statement call AcceptInvalidationMessages() first. If the extension is not installed in this database: CONCORD_NO_MEMBER.
+ * The map as of the newest committed change this backend has heard of (and its own uncommitted
+ * ones). Must be called in a transaction. Never NULL; membership tells whether there is
+ * anything. Accepts no invalidations by itself: callers at the start of a statement call
+ * AcceptInvalidationMessages() first. If the extension is not installed in this database:
+ * CONCORD_NO_MEMBER.
  */
 extern const ConcordMap *concord_map(void);
 
-/* The same, or 55000 with a precise message and hint for each other membership; checks the preload first. */
+/*
+ * The same, or 55000 with a precise message and hint for each other membership; checks the
+ * preload first.
+ */
 extern const ConcordMap *concord_map_member(void);
 
 /* By id or name; NULL when there is none. */
@@ -65,12 +70,15 @@ extern const ConcordNode *concord_map_node_named(const ConcordMap *map, const ch
 extern const ConcordNode *concord_map_node_required(const ConcordMap *map, const char *name);
 
 /*
- * Asks the worker to fetch epoch (or newer) from a node and waits until the map has it; returns false when timeout_ms
- * went by. Must not hold a lock the worker needs (map tables). Cancellable.
+ * Asks the worker to fetch epoch (or newer) from a node and waits until the map has it; returns
+ * false when timeout_ms went by. Must not hold a lock the worker needs (map tables). Cancellable.
  */
 extern bool concord_map_await(int64 epoch, int from_node, int timeout_ms);
 
-/* The same map, read again from the tables whatever the cache believes: after a lock on the map was waited for. */
+/*
+ * The same map, read again from the tables whatever the cache believes: after a lock on the map
+ * was waited for.
+ */
 extern const ConcordMap *concord_map_refresh(void);
 
 /* From _PG_init(). */

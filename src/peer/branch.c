@@ -3,30 +3,36 @@
  *		The remote transaction of each peer, and how it follows the local one.
  *
  * PROMISE: what a transaction wrote on a peer is committed there if and only if the local COMMIT
- * succeeds, or the client is told 08007 (the answer was lost: unknown).  Until atomic commit over several nodes exists
- * a transaction may write on one node only; the second is refused with 0A000 as soon as the
- * peer's report shows it, at the latest before COMMIT is sent to anybody.
+ * succeeds, or the client is told 08007 (the answer was lost: unknown).  Until atomic commit
+ * over several nodes exists a transaction may write on one node only; the second is refused
+ * with 0A000 as soon as the peer's report shows it, at the latest before COMMIT is sent to anybody.
  *
  * INVARIANTS
  * B1 A branch has the isolation level, read-only and deferrable state of the local transaction.
- * B2 The peer's savepoints s2 .. s<saved_level> stand for the local nest levels 2 .. saved_level.  Levels
- *    above release_to were released locally; their RELEASE travels with the next statement.
+ * B2 The peer's savepoints s2 .. s<saved_level> stand for the local nest levels 2 ..
+ *    saved_level.  Levels above release_to were released locally; their RELEASE travels with
+ *    the next statement.
  * B3 wrote is set by the peer's own report (concord.branch_state, in the answer of the statement):
  *    the branch has a transaction id.  A branch without one has written nothing, so losing
  *    the answer to its COMMIT means nothing, and it is not awaited.
- * B4 At most one of the branches and the local transaction has written when COMMIT is sent.  If it is a
- *    branch, its COMMIT is the decision: the local transaction has nothing that could fail to follow.
- * B5 Nothing raises while aborting: what cannot be rolled back in time is closed, and the peer rolls back.
+ * B4 At most one of the branches and the local transaction has written when COMMIT is sent.  If
+ *    it is a branch, its COMMIT is the decision: the local transaction has nothing that could
+ *    fail to follow.
+ * B5 Nothing raises while aborting: what cannot be rolled back in time is closed, and the peer
+ *    rolls back.
  *
  * WHAT IF
- *	- this backend dies: sockets close, peers roll back all that was not committed (B4: one at most is).
+ *	- this backend dies: sockets close, peers roll back all that was not committed (B4: one at
+ *	  most is).
  *	- the peer dies before COMMIT: 08006 here, nothing is committed anywhere.
- *	- the answer to the writer's COMMIT is lost: 08007; the write is there or not, and nothing else depends on it.
+ *	- the answer to the writer's COMMIT is lost: 08007; the write is there or not, and nothing
+ *	  else depends on it.
  *	- a cancel arrives while COMMIT is unanswered: it is held back until the answer or the
  *	  cleanup timeout, so that the client is never told "canceled" about what was committed.
- *	- a serializable reader's COMMIT fails: it is awaited, and its 40001 is raised before the writer's is sent.
- *	- NOTIFY, the one local effect without a prior transaction id, is queued after the peer's COMMIT: if
- *	  that fails (full queue) the client sees an error although the peer has committed.
+ *	- a serializable reader's COMMIT fails: it is awaited, and its 40001 is raised before the
+ *	  writer's is sent.
+ *	- NOTIFY, the one local effect without a prior transaction id, is queued after the peer's
+ *	  COMMIT: if that fails (full queue) the client sees an error although the peer has committed.
  */
 #include "postgres.h"
 
@@ -132,7 +138,8 @@ concord_peer_check_writers(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("a transaction cannot write on more than one node yet"),
-					 errdetail("It has written on node \"%s\" and on node \"%s\".", first, conn->name),
+					 errdetail("It has written on node \"%s\" and on node \"%s\".",
+							   first, conn->name),
 					 errhint("Use one transaction for each node.")));
 		first = conn->name;
 	}
@@ -175,7 +182,8 @@ outcome_unknown(ConcordConn *conn)
 
 	ereport(ERROR,
 			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-			 errmsg("it is not known whether the transaction was committed on node \"%s\"", conn->name),
+			 errmsg("it is not known whether the transaction was committed on node \"%s\"",
+					conn->name),
 			 detail != NULL ? errdetail_internal("%s", detail) :
 			 errdetail("The node did not answer COMMIT in time."),
 			 errhint("Look for the transaction's effects before repeating it.")));
@@ -196,10 +204,12 @@ await_commit(ConcordConn *conn)
 		concord_conn_advance(conn);
 		if (conn->lost || conn->queue_length == 0)
 			break;
-		if (INTERRUPTS_PENDING_CONDITION() && interrupted == 0 && (QueryCancelPending || ProcDiePending))
+		if (interrupted == 0 && INTERRUPTS_PENDING_CONDITION() &&
+			(QueryCancelPending || ProcDiePending))
 			interrupted = GetCurrentTimestamp();
 		now = interrupted != 0 || concord_statement_deadline_ms > 0 ? GetCurrentTimestamp() : start;
-		if (interrupted != 0 && now >= TimestampTzPlusMilliseconds(interrupted, concord_cleanup_timeout_ms))
+		if (interrupted != 0 &&
+			now >= TimestampTzPlusMilliseconds(interrupted, concord_cleanup_timeout_ms))
 			outcome_unknown(conn);
 		if (concord_statement_deadline_ms > 0 &&
 			now >= TimestampTzPlusMilliseconds(start, concord_statement_deadline_ms))
@@ -251,7 +261,8 @@ check_lost(void)
 		if (conn->branch == CONCORD_BRANCH_LOST && conn->wrote)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("connection to node \"%s\" was lost during the transaction", conn->name),
+					 errmsg("connection to node \"%s\" was lost during the transaction",
+							conn->name),
 					 errdetail("What the transaction had written there was rolled back.")));
 	}
 }

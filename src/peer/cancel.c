@@ -66,7 +66,8 @@ poll_both(ConcordConn *conn, ConcordLink *link, long timeout_ms)
 bool
 concord_conn_quiesce(ConcordConn *conn)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), concord_cleanup_timeout_ms);
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													concord_cleanup_timeout_ms);
 	ConcordLink *link = NULL;
 
 	/* a session that ends does not wait for its peers: they notice */

@@ -8,9 +8,10 @@
  * BOUNDS: all sessions of a database together have at most concord.max_peer_connections open
  * connections to a peer (counted in shared memory), so that a full house here cannot fill up
  * the peer.  Who finds none free waits, at most concord.connect_timeout, then gets 53300.  While
- * somebody waits, sessions give their connection back at the end of their transaction; an idle session gives it back
- * within a second (its timer looks once a second), and any idle connection is closed after
- * concord.connection_idle_timeout.  The maintenance worker's own connections are not counted.
+ * somebody waits, sessions give their connection back at the end of their transaction; an idle
+ * session gives it back within a second (its timer looks once a second), and any idle
+ * connection is closed after concord.connection_idle_timeout.  The maintenance worker's own
+ * connections are not counted.
  *
  * C4: the timer's handler runs in a signal handler, also while the backend waits for its client.
  * It does nothing but shutdown(2) of a resting connection's socket and an atomic decrement; the
@@ -231,7 +232,8 @@ initialize(void)
 {
 	if (initialized)
 		return;
-	peer_context = AllocSetContextCreate(TopMemoryContext, "pg_concord peer", ALLOCSET_DEFAULT_SIZES);
+	peer_context = AllocSetContextCreate(TopMemoryContext, "pg_concord peer",
+										 ALLOCSET_DEFAULT_SIZES);
 	idle_timer = RegisterTimeout(USER_TIMEOUT, idle_timer_fired);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, mark_invalid, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, mark_invalid, (Datum) 0);
@@ -265,8 +267,9 @@ conn_create(Oid serverid, Oid userid)
 }
 
 /*
- * This role's connection to the node, connected and alive as far as can be told without waiting, or closed
- * (then concord_conn_open() is next).  A connection with an open branch is returned as it is.
+ * This role's connection to the node, connected and alive as far as can be told without
+ * waiting, or closed (then concord_conn_open() is next).  A connection with an open branch is
+ * returned as it is.
  */
 ConcordConn *
 concord_conn_get(const ConcordTarget *target, Oid userid)
@@ -303,7 +306,9 @@ concord_conn_get(const ConcordTarget *target, Oid userid)
 	return conn;
 }
 
-/* Did the peer close it, or is it in a state we do not know?  Consumes answers that came late (C2). */
+/*
+ * Did the peer close it, or is it in a state we do not know?  Consumes answers that came late (C2).
+ */
 bool
 concord_conn_alive(ConcordConn *conn)
 {
@@ -419,7 +424,8 @@ wait_many(ConcordConn **conns, int n, long timeout_ms)
 		for (int i = 0; i < n; i++)
 			if (conns[i]->pg != NULL && !conns[i]->answered && PQsocket(conns[i]->pg) >= 0)
 				AddWaitEventToSet(set, wanted_events(conns[i]), PQsocket(conns[i]->pg), NULL, NULL);
-		if (WaitEventSetWait(set, timeout_ms, &event, 1, concord_wait_event("ConcordPeerAnswer")) == 1 &&
+		if (WaitEventSetWait(set, timeout_ms, &event, 1,
+							 concord_wait_event("ConcordPeerAnswer")) == 1 &&
 			event.events == WL_LATCH_SET)
 			ResetLatch(MyLatch);
 	}
@@ -453,12 +459,16 @@ wait_one(ConcordConn *conn, long timeout_ms)
 		ModifyWaitEvent(conn->set, 0, events, NULL);
 		conn->set_events = events;
 	}
-	if (WaitEventSetWait(conn->set, timeout_ms, &event, 1, concord_wait_event("ConcordPeerAnswer")) == 1 &&
+	if (WaitEventSetWait(conn->set, timeout_ms, &event, 1,
+						 concord_wait_event("ConcordPeerAnswer")) == 1 &&
 		event.events == WL_LATCH_SET)
 		ResetLatch(MyLatch);
 }
 
-/* Waits for news from any unanswered connection, the latch, or the timeout (-1 = none).  Does not look at interrupts. */
+/*
+ * Waits for news from any unanswered connection, the latch, or the timeout (-1 = none).  Does
+ * not look at interrupts.
+ */
 void
 concord_conn_wait(ConcordConn **conns, int n, long timeout_ms)
 {

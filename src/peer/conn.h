@@ -14,10 +14,12 @@
  *
  * INVARIANTS
  * C1 queue[] holds exactly the commands whose answers have not been consumed, in order.
- * C2 A connection whose branch is NONE may have unanswered commands only of the kinds COMMIT (of a reader), ROLLBACK and their
- *    SYNCs; they are consumed before anything new is believed.
- * C3 A connection on which an unanswered statement could not be cancelled and drained in time is closed, never reused.
- * C4 idle is true only between transactions; only then the idle timer's handler may shut the socket down.
+ * C2 A connection whose branch is NONE may have unanswered commands only of the kinds COMMIT
+ *    (of a reader), ROLLBACK and their SYNCs; they are consumed before anything new is believed.
+ * C3 A connection on which an unanswered statement could not be cancelled and drained in time
+ *    is closed, never reused.
+ * C4 idle is true only between transactions; only then the idle timer's handler may shut the
+ *    socket down.
  */
 #ifndef CONCORD_PEER_CONN_H
 #define CONCORD_PEER_CONN_H
@@ -146,7 +148,7 @@ struct ConcordConn
 	bool		replan;			/* the error is a plan whose result type changed */
 	ConcordRemoteError commit_error;	/* first error of COMMIT */
 	char		commit_tag[16];
-	List	   *notices;		/* ConcordRemoteError*, sqlstate and message of NOTICEs to pass on */
+	List	   *notices;		/* ConcordRemoteError*: NOTICEs to pass on */
 
 	HTAB	   *prepared;		/* ConcordPrepared by hash */
 	dlist_head	prepared_lru;
@@ -176,7 +178,8 @@ extern void concord_conn_sync(ConcordConn *conn);
 extern void concord_conn_advance(ConcordConn *conn);
 extern void concord_conn_lost(ConcordConn *conn);
 extern void concord_conn_send_query(ConcordConn *conn, const ConcordTarget *target);
-extern void concord_conn_throw(ConcordConn *conn, ConcordRemoteError *error) pg_attribute_noreturn();
+extern void concord_conn_throw(ConcordConn *conn, ConcordRemoteError *error)
+			pg_attribute_noreturn();
 extern void concord_conn_emit_notices(ConcordConn *conn);
 extern void concord_conn_drop_notices(ConcordConn *conn);
 extern void concord_conn_forget_statement(ConcordConn *conn);

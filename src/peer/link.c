@@ -243,7 +243,8 @@ wait_once(ConcordLink **links, int n, long timeout_ms)
 				links[i]->state != CONCORD_LINK_ANSWERED)
 				AddWaitEventToSet(set, events, sock, NULL, NULL);
 		}
-		if (WaitEventSetWait(set, timeout_ms, &event, 1, concord_wait_event("ConcordPeerCall")) == 1 &&
+		if (WaitEventSetWait(set, timeout_ms, &event, 1,
+							 concord_wait_event("ConcordPeerCall")) == 1 &&
 			event.events == WL_LATCH_SET)
 			ResetLatch(MyLatch);
 	}

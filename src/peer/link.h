@@ -6,9 +6,10 @@
  * fetches, membership calls, the doctor.  Users' statements go through peer.h.  No libpq type
  * leaves this room.
  *
- * A link belongs to the memory context that was current at concord_link_open(), which must live longer than the link,
- * and holds a socket: it is closed by concord_link_close(), or when that context is reset or deleted
- * (a reset callback), so that an ERROR in the caller cannot leak a socket.
+ * A link belongs to the memory context that was current at concord_link_open(), which must live
+ * longer than the link, and holds a socket: it is closed by concord_link_close(), or when that
+ * context is reset or deleted (a reset callback), so that an ERROR in the caller cannot leak a
+ * socket.
  */
 #ifndef CONCORD_PEER_LINK_H
 #define CONCORD_PEER_LINK_H
@@ -32,7 +33,7 @@ typedef struct ConcordReply
 {
 	bool		ok;
 	bool		connection_lost;	/* not ok because of the connection, not of the statement */
-	int			sqlstate;		/* when not ok: a MAKE_SQLSTATE value (08006, 08001 for the connection) */
+	int			sqlstate;		/* when not ok (08006, 08001: the connection) */
 	char	   *message;		/* when not ok; never contains a password */
 	char	   *detail;			/* may be NULL */
 	char	   *hint;			/* may be NULL */
@@ -48,23 +49,32 @@ typedef struct ConcordReply
 /*
  * Starts to connect.  name: node's name for messages.  options: List of char* "keyword=value" libpq
  * options (as in map_node.options, a server's options, plus user and password).  Sets
- * application_name to concord/<local node or "?">/<pid>, client_encoding to the database's, connect_timeout is not libpq's:
- * callers bound their waits.  Never blocks except for name resolution.  Never raises for a peer's fault.
+ * application_name to concord/<local node or "?">/<pid>, client_encoding to the database's,
+ * connect_timeout is not libpq's: callers bound their waits.  Never blocks except for name
+ * resolution.  Never raises for a peer's fault.
  */
 extern ConcordLink *concord_link_open(const char *name, List *options);
 
-/* Queues one statement (its own transaction); params in text format, types inferred by the peer. Link must be CONNECTING or IDLE. */
-extern void concord_link_send(ConcordLink *link, const char *sql, int nparams, const char *const *params);
+/*
+ * Queues one statement (its own transaction); params in text format, types inferred by the
+ * peer. Link must be CONNECTING or IDLE.
+ */
+extern void concord_link_send(ConcordLink *link, const char *sql, int nparams,
+							  const char *const *params);
 
 /* Moves on as far as possible without waiting. */
 extern ConcordLinkState concord_link_advance(ConcordLink *link);
 
-/* For callers with their own wait event set: the socket, or PGINVALID_SOCKET; *events gets WL_SOCKET_* to wait for. */
+/*
+ * For callers with their own wait event set: the socket, or PGINVALID_SOCKET; *events gets
+ * WL_SOCKET_* to wait for.
+ */
 extern pgsocket concord_link_socket(ConcordLink *link, int *events);
 
 /*
  * Waits until one of the links changed state, the latch was set, or until (0 = for ever), advancing
- * all of them; handles interrupts (may raise 57014). Returns number of links in state BUSY or CONNECTING.
+ * all of them; handles interrupts (may raise 57014). Returns number of links in state BUSY or
+ * CONNECTING.
  */
 extern int	concord_link_wait(ConcordLink **links, int n, TimestampTz until);
 
@@ -72,8 +82,8 @@ extern int	concord_link_wait(ConcordLink **links, int n, TimestampTz until);
 extern ConcordReply *concord_link_take(ConcordLink *link);
 
 /*
- * Send, wait at most timeout_ms, take. A timeout is a reply with ok = false, 08006 and "did not answer
- * within N ms", and the link FAILED. NULL is never returned.
+ * Send, wait at most timeout_ms, take. A timeout is a reply with ok = false, 08006 and "did not
+ * answer within N ms", and the link FAILED. NULL is never returned.
  */
 extern ConcordReply *concord_link_call(ConcordLink *link, const char *sql, int nparams,
 									   const char *const *params, int timeout_ms);
@@ -85,22 +95,24 @@ extern void concord_link_close(ConcordLink *link);
 
 /*
  * Parses a libpq connection string into "keyword=value" options.  *user receives the user or
- * NULL (it is not in the list).  Raises 22023 with a hint for password, sslpassword, and 42601 for what does not
- * parse, 42704-like 22023 for options a node may not have (as concord_option_allowed tells); never shows the string in the message.
+ * NULL (it is not in the list).  Raises 22023 with a hint for password, sslpassword, and 42601
+ * for what does not parse, 42704-like 22023 for options a node may not have (as
+ * concord_option_allowed tells); never shows the string in the message.
  */
 extern List *concord_conninfo_parse(const char *conninfo, char **user);
 
 /*
  * Is keyword a libpq option that may stand on a server (in_mapping false) or in a user mapping
- * (in_mapping true: user, password, sslcert, sslkey, sslpassword, passfile ... plus password_required)?
+ * (in_mapping true: user, password, sslcert, sslkey, sslpassword, passfile ... plus
+ * password_required)?
  */
 extern bool concord_option_allowed(const char *keyword, bool in_mapping);
 
 /*
  * "keyword=value" options to reach foreign server serverid as userid's mapping.
  * for_protocol: the mapping must be userid's own (not PUBLIC's) and no rights are checked;
- * otherwise USAGE on the server is checked for userid, PUBLIC's mapping is accepted and password_required enforced
- * (42501, 42704 with hint map_user, 2F003).
+ * otherwise USAGE on the server is checked for userid, PUBLIC's mapping is accepted and
+ * password_required enforced (42501, 42704 with hint map_user, 2F003).
  */
 extern List *concord_server_options(Oid serverid, Oid userid, bool for_protocol);
 

@@ -3,14 +3,16 @@
  *		From connection strings, foreign servers and user mappings to libpq options.
  *
  * PROMISE: no secret passes through a place that others can read.  A password is refused in a
- * connection string (it would stand in the map, on every node, and in the log of the statement that gave it); it
- * belongs into a user mapping, a password file or a certificate.  No message here shows a value.
+ * connection string (it would stand in the map, on every node, and in the log of the statement
+ * that gave it); it belongs into a user mapping, a password file or a certificate.  No message
+ * here shows a value.
  *
  * INVARIANTS
  * O1 Users' connections: the role needs USAGE on the server, and unless it is a superuser, or a
  *    superuser set password_required 'false' on its mapping, the mapping must hold a password
- *    (checked here before, and by pool.c after connecting that it was used).  Otherwise the operating system user's own
- *    credentials (peer, trust, password file, certificate) would be lent to everybody.
+ *    (checked here before, and by pool.c after connecting that it was used).  Otherwise the
+ *    operating system user's own credentials (peer, trust, password file, certificate) would be
+ *    lent to everybody.
  * O2 Protocol traffic takes the protocol role's own mapping, never PUBLIC's.
  */
 #include "postgres.h"
@@ -96,7 +98,8 @@ concord_conninfo_parse(const char *conninfo, char **user)
 	}
 	PQconninfoFree(parsed);
 
-	if (refused != NULL && (strcmp(refused, "password") == 0 || strcmp(refused, "sslpassword") == 0))
+	if (refused != NULL &&
+		(strcmp(refused, "password") == 0 || strcmp(refused, "sslpassword") == 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a connection string must not contain a password"),

@@ -5,9 +5,10 @@
  * See statement.c for what one statement sends, branch.c for its transaction, conn.c for bounds.
  *
  * WHEN A PEER IS SILENT: a wait ends with the answer, the loss of the connection (keepalives and
- * tcp_user_timeout find a vanished host within 30 s), concord.statement_deadline, an interrupt (cancel,
- * statement_timeout, termination), or when the worker has declared the node down: heartbeats travel
- * on their own connection, so a long statement on a healthy node is never given up.
+ * tcp_user_timeout find a vanished host within 30 s), concord.statement_deadline, an interrupt
+ * (cancel, statement_timeout, termination), or when the worker has declared the node down:
+ * heartbeats travel on their own connection, so a long statement on a healthy node is never
+ * given up.
  */
 #include "postgres.h"
 
@@ -85,7 +86,8 @@ give_up(ConcordConn *conn, int timeout_ms)
 static void
 check_deadline(ConcordConn *conn, TimestampTz now, bool waited)
 {
-	int			limit = conn->connected ? concord_statement_deadline_ms : concord_connect_timeout_ms;
+	int			limit = conn->connected ? concord_statement_deadline_ms :
+		concord_connect_timeout_ms;
 
 	if (conn->started_at == 0)
 		conn->started_at = now;
@@ -155,7 +157,9 @@ wait_for_answers(ConcordConn **conns, int n, bool until_sent)
 	}
 }
 
-/* All failed with "stale map" or did not fail, and nothing had been done in their branches before? */
+/*
+ * All failed with "stale map" or did not fail, and nothing had been done in their branches before?
+ */
 static bool
 may_start_again(ConcordConn **conns, int n)
 {
@@ -321,7 +325,8 @@ concord_peer_type(const ConcordTarget *target, Oid type)
 			.keysize = sizeof(Oid), .entrysize = sizeof(TypeEntry), .hcxt = conn->context
 		};
 
-		conn->types = hash_create("pg_concord types", 16, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		conn->types = hash_create("pg_concord types", 16, &info,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	entry = hash_search(conn->types, &type, HASH_ENTER, NULL);
 	entry->remote = remote;

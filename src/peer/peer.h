@@ -14,7 +14,10 @@
 
 typedef struct ConcordConn ConcordConn;
 
-/* Where a statement goes, and under which map it was sent there. Strings are only read during the call. */
+/*
+ * Where a statement goes, and under which map it was sent there. Strings are only read during
+ * the call.
+ */
 typedef struct ConcordTarget
 {
 	int			node_id;
@@ -51,24 +54,29 @@ typedef struct ConcordSink
 extern uint64 concord_query_hash(const char *sql, int nparams, const Oid *types);
 
 /*
- * Starts a statement on a peer: finds or opens the current role's connection, begins or continues its
- * branch, sends.  Waits only for a free connection (concord.max_peer_connections; 53300 after
- * concord.connect_timeout).  Query and sink must stay valid until concord_peer_finish().  source is passed
- * to the sink.  Raises 42501, 42704, 2F003 (mapping, rights), 08006 when this transaction's earlier branch there was lost.
+ * Starts a statement on a peer: finds or opens the current role's connection, begins or
+ * continues its branch, sends.  Waits only for a free connection (concord.max_peer_connections;
+ * 53300 after concord.connect_timeout).  Query and sink must stay valid until
+ * concord_peer_finish().  source is passed to the sink.  Raises 42501, 42704, 2F003 (mapping,
+ * rights), 08006 when this transaction's earlier branch there was lost.
  */
 extern ConcordConn *concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
 									   const ConcordSink *sink, int source);
 
-/* Waits until all of the started statements are on their way (new connections have to be made first). */
+/*
+ * Waits until all of the started statements are on their way (new connections have to be made
+ * first).
+ */
 extern void concord_peer_sent(ConcordConn **conns, int n);
 
 /*
- * Waits until all of the started statements have answered; rows go to the sinks. Raises the first error
- * of a peer with its SQLSTATE and the node's name (after which the local (sub)transaction must abort).
+ * Waits until all of the started statements have answered; rows go to the sinks. Raises the
+ * first error of a peer with its SQLSTATE and the node's name (after which the local
+ * (sub)transaction must abort).
  *
- * Returns true, or false if a peer answered "stale map" and every branch concerned was begun by these very statements: then
- * they have been rolled back and the caller may refresh its map and start again.
- * Raises 0A000 when it becomes known that the transaction has written on two nodes.
+ * Returns true, or false if a peer answered "stale map" and every branch concerned was begun by
+ * these very statements: then they have been rolled back and the caller may refresh its map and
+ * start again. Raises 0A000 when it becomes known that the transaction has written on two nodes.
  */
 extern bool concord_peer_finish(ConcordConn **conns, int n);
 

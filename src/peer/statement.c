@@ -7,20 +7,21 @@
  *		[RELEASE] [BEGIN] [hello] [settings] [SAVEPOINT ...] [PREPARE] statement SYNC
  *
  * Bracketed parts are sent only when needed; in the steady state it is BEGIN + statement + SYNC for
- * a transaction's first statement and statement + SYNC for the others.  An error skips everything up to
- * SYNC, so the statement never runs on a peer that refused the hello.
+ * a transaction's first statement and statement + SYNC for the others.  An error skips
+ * everything up to SYNC, so the statement never runs on a peer that refused the hello.
  *
  * ANSWERS are consumed in the order of queue[] (C1).  Rows go to the sink one by one (single-row
- * mode), so that memory does not grow with the result.  Nothing is raised while answers are consumed,
- * except by the sink; the first error is kept and raised by concord_peer_finish().
+ * mode), so that memory does not grow with the result.  Nothing is raised while answers are
+ * consumed, except by the sink; the first error is kept and raised by concord_peer_finish().
  *
- * PREPARED STATEMENTS are kept per connection, least recently used first out.  An entry counts only after the
- * peer confirmed it: PREPARE is not transactional, so it survives a rollback, but not an error before it in
- * the same flush.
+ * PREPARED STATEMENTS are kept per connection, least recently used first out.  An entry counts
+ * only after the peer confirmed it: PREPARE is not transactional, so it survives a rollback,
+ * but not an error before it in the same flush.
  *
  * RETRIES, all before anything was believed or could have been committed:
  *	- a cached connection that turns out dead at a branch's first statement is opened again once;
- *	- a cached plan whose result type changed on the peer is planned again once, if the branch was begun in the same flush;
+ *	- a cached plan whose result type changed on the peer is planned again once, if the branch
+ *	  was begun in the same flush;
  *	- a stale map is the caller's to retry.
  */
 #include "postgres.h"
@@ -53,11 +54,11 @@
 uint64
 concord_query_hash(const char *sql, int nparams, const Oid *types)
 {
-	uint64		hash = DatumGetUInt64(hash_any_extended((const unsigned char *) sql, strlen(sql), nparams));
+	uint64		hash = hash_bytes_extended((const unsigned char *) sql, (int) strlen(sql), nparams);
 
 	if (nparams > 0 && types != NULL)
-		hash = DatumGetUInt64(hash_any_extended((const unsigned char *) types,
-												nparams * sizeof(Oid), hash));
+		hash = hash_bytes_extended((const unsigned char *) types, nparams * (int) sizeof(Oid),
+								   hash);
 	return hash;
 }
 
@@ -605,7 +606,8 @@ retry_connection(ConcordConn *conn)
 	const ConcordRemoteQuery *query = conn->query;
 	const ConcordSink *sink = conn->sink;
 
-	if (query == NULL || !conn->reused || !conn->begun_now || conn->any_answer || conn->attempts > 0)
+	if (query == NULL || !conn->reused || !conn->begun_now || conn->any_answer ||
+		conn->attempts > 0)
 		return false;
 	concord_conn_close(conn);
 	concord_error_free(&conn->error);

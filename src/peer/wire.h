@@ -46,7 +46,10 @@ extern void concord_error_free(ConcordRemoteError *error);
 /* libpq's message for the connection, palloc'd, without the trailing newline. */
 extern char *concord_wire_conn_error(PGconn *conn);
 
-/* options.c: must this role's connections to the server have been opened with a password of its own? */
+/*
+ * options.c: must this role's connections to the server have been opened with a password of its
+ * own?
+ */
 extern bool concord_password_required(Oid serverid, Oid userid);
 
 #endif							/* CONCORD_PEER_WIRE_H */

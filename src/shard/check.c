@@ -10,10 +10,10 @@
  *		  session use too: SET without LOCAL, PREPARE, LISTEN, WITH HOLD cursors, LOAD, DISCARD;
  *		- COPY from or to the client: there is no client on the peer.
  *
- * The verdict is cached by text, so a repeated statement costs one hash look-up.  Verdicts depend on
- * the grammar alone: nothing invalidates them.  The cache is bounded by two generations: when
- * the young one is full, the old one is dropped and the young one becomes the old, so that a
- * verdict outlives the call that asked for it.
+ * The verdict is cached by text, so a repeated statement costs one hash look-up.  Verdicts
+ * depend on the grammar alone: nothing invalidates them.  The cache is bounded by two
+ * generations: when the young one is full, the old one is dropped and the young one becomes the
+ * old, so that a verdict outlives the call that asked for it.
  */
 #include "postgres.h"
 

@@ -1,17 +1,19 @@
 /*
  * hello.c
- *		The peer's side of routed statements: who is asking, with which map, and has the branch written.
+ *		The peer's side of routed statements: who is asking, with which map, and has the branch
+ *		written.
  *
- * WHAT: concord._hello() is the first statement of a peer's session and comes again when the caller's map
- * has changed.  From then on three hooks watch the session's statements.
+ * WHAT: concord._hello() is the first statement of a peer's session and comes again when the
+ * caller's map has changed.  From then on three hooks watch the session's statements.
  *
  * INVARIANTS
- * H1 Nothing runs for a caller that means another node: cluster, node id and protocol are compared first,
- *    in the same flush as the statement, which an error skips.
+ * H1 Nothing runs for a caller that means another node: cluster, node id and protocol are
+ *    compared first, in the same flush as the statement, which an error skips.
  * H2 A statement runs only if every slot this node has lost was lost in a map the caller knew
- *    (told epoch >= lost_epoch); else PC001, and the caller refreshes its map.  A map that changed in other ways is no reason.
- * H3 A node with an older map than the caller's fetches it before it answers, so it never refuses or
- *    accepts by an older map than the caller's.
+ *    (told epoch >= lost_epoch); else PC001, and the caller refreshes its map.  A map that
+ *    changed in other ways is no reason.
+ * H3 A node with an older map than the caller's fetches it before it answers, so it never
+ *    refuses or accepts by an older map than the caller's.
  * H4 The answer of the statement that gave the branch a transaction id carries
  *    concord.branch_state = writing (GUC_REPORT, sent before ReadyForQuery); it is reset
  *    with the transaction.
@@ -64,7 +66,8 @@ refuse_stale(int64 lost_epoch)
 }
 
 static void
-check_identity(const ConcordMap *map, const pg_uuid_t *cluster, int from_node, int to_node, int protocol)
+check_identity(const ConcordMap *map, const pg_uuid_t *cluster, int from_node, int to_node,
+			   int protocol)
 {
 	/* this version speaks the first protocol only; the next one will speak both */
 	if (protocol != CONCORD_PROTOCOL)
@@ -110,7 +113,8 @@ concord_hello(PG_FUNCTION_ARGS)
 		if (!concord_map_await(epoch, from_node, concord_connect_timeout_ms))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("this node could not fetch cluster map " INT64_FORMAT " in time", epoch),
+					 errmsg("this node could not fetch cluster map " INT64_FORMAT " in time",
+							epoch),
 					 errhint("Is its maintenance worker running? See concord.check_cluster().")));
 		map = concord_map();
 		check_identity(map, cluster, from_node, to_node, protocol);
@@ -121,8 +125,8 @@ concord_hello(PG_FUNCTION_ARGS)
 		refuse_stale(map->lost_epoch);
 
 	/*
-	 * When the caller vanishes while a statement runs here, notice it.  The variable is set directly, since a SET
-	 * would be undone with the branch.
+	 * When the caller vanishes while a statement runs here, notice it.  The variable is set
+	 * directly, since a SET would be undone with the branch.
 	 */
 	if (client_connection_check_interval == 0 && WaitEventSetCanReportClosed())
 		client_connection_check_interval = 1000;

@@ -2,14 +2,15 @@
  * local.c
  *		A routed statement whose node is this one.
  *
- * WHAT: it runs through SPI in the caller's own transaction and process.  CHOICE: not over a connection to ourselves.  A
- * direct call costs no round trip and no second backend, sees what the caller's transaction has
- * written, and cannot deadlock with it; a loop-back connection would be another transaction,
- * blind to the caller's rows and blocked by its locks.  What differs from a remote call: it
- * runs as the calling role itself, not as the role of its user mapping.
+ * WHAT: it runs through SPI in the caller's own transaction and process.  CHOICE: not over a
+ * connection to ourselves.  A direct call costs no round trip and no second backend, sees what
+ * the caller's transaction has written, and cannot deadlock with it; a loop-back connection
+ * would be another transaction, blind to the caller's rows and blocked by its locks.  What
+ * differs from a remote call: it runs as the calling role itself, not as the role of its user
+ * mapping.
  *
- * Plans are kept per (statement, parameter types), two generations of MAX_PLANS each.  Parameters without a
- * type are inferred here as the peer's parser would.
+ * Plans are kept per (statement, parameter types), two generations of MAX_PLANS each.
+ * Parameters without a type are inferred here as the peer's parser would.
  */
 #include "postgres.h"
 
@@ -124,7 +125,8 @@ make_room(void)
 		local_context = AllocSetContextCreate(TopMemoryContext, "pg_concord local plans",
 											  ALLOCSET_DEFAULT_SIZES);
 		info.hcxt = local_context;
-		plans = hash_create("pg_concord local plans", 64, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		plans = hash_create("pg_concord local plans", 64, &info,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	if (hash_get_num_entries(plans) < MAX_PLANS)
 		return;
@@ -169,7 +171,8 @@ create_plan(const char *sql, const ConcordParams *params)
 	entry = hash_search(plans, &hash, HASH_ENTER, NULL);
 	entry->sql = MemoryContextStrdup(local_context, sql);
 	entry->nparams = params->n;
-	entry->given = memcpy(MemoryContextAlloc(local_context, size), params->types, params->n * sizeof(Oid));
+	entry->given = memcpy(MemoryContextAlloc(local_context, size), params->types,
+						  params->n * sizeof(Oid));
 	entry->types = memcpy(MemoryContextAlloc(local_context, size), types, params->n * sizeof(Oid));
 	entry->in_use = 0;
 	entry->plan = plan;

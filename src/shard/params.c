@@ -3,11 +3,13 @@
  *		The parameters of a routed statement, as given and as sent.
  *
  * WHAT: a parameter travels with its type.  Built-in types have the same OID everywhere; a domain
- * travels as its base type; any other type is looked up on the peer by its qualified name.  What came without a type
- * (an untyped driver's parameter, a literal) travels without one and is inferred where it runs.
+ * travels as its base type; any other type is looked up on the peer by its qualified name.
+ * What came without a type (an untyped driver's parameter, a literal) travels without one and
+ * is inferred where it runs.
  *
  * Integers, floats, booleans, uuids and byte strings go in binary, text as it is, everything else
- * in text form; the peer's session has the caller's DateStyle, IntervalStyle and TimeZone, so that what one writes the other reads.
+ * in text form; the peer's session has the caller's DateStyle, IntervalStyle and TimeZone, so
+ * that what one writes the other reads.
  */
 #include "postgres.h"
 
@@ -42,7 +44,9 @@ forget_types(Datum arg, int cacheid, uint32 hashvalue)
 			entry->valid = false;
 }
 
-/* A type's input and output functions, looked up once per session (and after a change of a type). */
+/*
+ * A type's input and output functions, looked up once per session (and after a change of a type).
+ */
 ConcordTypeIO *
 concord_type_io(Oid type)
 {

@@ -2,18 +2,18 @@
  * route.c
  *		query, query_json, execute and their _on and _all forms.
  *
- * WHAT: checks the statement's text, finds the node, and runs it there: here through SPI (local.c says
- * why), elsewhere as part of this transaction's branch on the peer (src/peer).  On a standby even
- * this node's own keys go to the primary, since "strong" reads the slot's primary; functions that
- * may write say 25006 there before contacting anyone.
+ * WHAT: checks the statement's text, finds the node, and runs it there: here through SPI
+ * (local.c says why), elsewhere as part of this transaction's branch on the peer (src/peer).
+ * On a standby even this node's own keys go to the primary, since "strong" reads the slot's
+ * primary; functions that may write say 25006 there before contacting anyone.
  *
- * STALE MAPS: a peer that gave slots away after our map says PC001.  If nothing had been done in its
- * branch, we wait for the newer map, look the owner up again and repeat the statement, once.
+ * STALE MAPS: a peer that gave slots away after our map says PC001.  If nothing had been done
+ * in its branch, we wait for the newer map, look the owner up again and repeat the statement, once.
  * Otherwise the error goes to the caller, whose transaction is to be repeated.
  *
- * _all sends to every peer first, runs the local part while they work, then takes the answers.  If a peer
- * then says that our map is stale, the local part is repeated with the rest, which is harmless as long as
- * it has written nothing; otherwise the error goes to the caller.
+ * _all sends to every peer first, runs the local part while they work, then takes the answers.
+ * If a peer then says that our map is stale, the local part is repeated with the rest, which is
+ * harmless as long as it has written nothing; otherwise the error goes to the caller.
  */
 #include "postgres.h"
 
@@ -248,7 +248,8 @@ run_on_one(Call *call)
 		prepare_query(call, &destination, &query);
 		if (call->rows != NULL)
 			sink = concord_rows_sink(call->rows);
-		conn = concord_peer_start(&destination.target, &query, call->rows != NULL ? &sink : NULL, 0);
+		conn = concord_peer_start(&destination.target, &query,
+								  call->rows != NULL ? &sink : NULL, 0);
 		if (concord_peer_finish(&conn, 1))
 			return concord_peer_rows(conn);
 		refresh_map(&destination);

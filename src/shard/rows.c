@@ -5,11 +5,13 @@
  * WHAT: checks that an answer fits the column definition list, converts, and keeps the rows in a
  * tuplestore, which spills to disk beyond work_mem: memory does not grow with the result.
  *
- * A column fits if its type is the declared one, or both are of text kind (text, varchar, char, name,
- * an untyped literal), or one of them is not built in (then the declared type's input function decides: an enum of
- * the peer has another OID than ours).  Anything else is 42804, for a local answer as for a remote one, rather than a silent cast.
+ * A column fits if its type is the declared one, or both are of text kind (text, varchar, char,
+ * name, an untyped literal), or one of them is not built in (then the declared type's input
+ * function decides: an enum of the peer has another OID than ours).  Anything else is 42804,
+ * for a local answer as for a remote one, rather than a silent cast.
  *
- * All types arrive in text form; floats are printed so that they read back exactly (extra_float_digits >= 1).
+ * All types arrive in text form; floats are printed so that they read back exactly
+ * (extra_float_digits >= 1).
  */
 #include "postgres.h"
 

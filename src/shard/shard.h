@@ -32,9 +32,10 @@ typedef struct ConcordStatement
 } ConcordStatement;
 
 /*
- * Checks the text of a routed statement without contacting anyone: exactly one statement (42601), not empty,
- * no transaction control (2D000), nothing that outlives the transaction in the peer's session (0A000).  The result is
- * cached and valid until the end of the calling SQL function.
+ * Checks the text of a routed statement without contacting anyone: exactly one statement
+ * (42601), not empty, no transaction control (2D000), nothing that outlives the transaction in
+ * the peer's session (0A000).  The result is cached and valid until the end of the calling SQL
+ * function.
  */
 extern const ConcordStatement *concord_statement_check(const char *sql);
 

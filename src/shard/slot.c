@@ -5,14 +5,15 @@
  * WHAT: concord.slot(key), concord.locate(key) and the view concord.slots.
  *
  * PROMISE: the slot of a value never changes, on any node, in any version.  The hash is
- * PostgreSQL's own extended hash with seed 0 (the one hash partitioning depends on, stable across versions);
- * what is fixed here is which bytes are hashed:
+ * PostgreSQL's own extended hash with seed 0 (the one hash partitioning depends on, stable
+ * across versions); what is fixed here is which bytes are hashed:
  *		int2, int4, int8	the value as int8, as hashint8extended: one key whatever the width
  *		text, varchar		the value it is the canonical form of (int8 or uuid), else its bytes
  *		uuid, bytea			the bytes
  *		bool				as the integers 0 and 1
  *		date, timestamptz	the internal integer
- * A golden table in the tests guards it.  Nodes must have one encoding and one byte order (the doctor compares).
+ * A golden table in the tests guards it.  Nodes must have one encoding and one byte order (the
+ * doctor compares).
  */
 #include "postgres.h"
 
