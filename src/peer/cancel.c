@@ -5,7 +5,8 @@
  * WHAT: called while a (sub)transaction aborts with a statement unanswered.  The request goes
  * over a connection of its own as pg_cancel_backend(): libpq 15 has only the blocking PQcancel(),
  * which waits without bound for a stopped server, and a pooler between the nodes would
- * misdirect it; the peer's process id is what the peer's own hello said.
+ * misdirect it; the peer's process id is what the peer's own hello said (until its first answer,
+ * what the connection's start said).
  *
  * PROMISE: returns within concord.cleanup_timeout; true only when every answer was consumed, so
  * that the connection is where we think it is.  Otherwise the caller closes it, and
@@ -31,13 +32,15 @@ send_request(ConcordConn *conn)
 	const char *params[1] = {pid};
 	List	   *options = list_copy(conn->options);
 	ConcordLink *link;
+	int			pid_of_peer = conn->backend_pid != 0 ? conn->backend_pid : PQbackendPID(conn->pg);
 
-	if (conn->backend_pid == 0)
+	/* the answer to hello may still be with the peer: it sends what it has at the SYNC */
+	if (pid_of_peer == 0)
 		return NULL;
 	/* no name look-up while aborting: libpq would do it without a bound */
 	if (PQhostaddr(conn->pg) != NULL && PQhostaddr(conn->pg)[0] != '\0')
 		options = lappend(options, psprintf("hostaddr=%s", PQhostaddr(conn->pg)));
-	snprintf(pid, sizeof(pid), "%d", conn->backend_pid);
+	snprintf(pid, sizeof(pid), "%d", pid_of_peer);
 	link = concord_link_open(conn->name, options);
 	concord_link_send(link, "SELECT pg_catalog.pg_cancel_backend($1::pg_catalog.int4)", 1, params);
 	return link;

@@ -391,6 +391,7 @@ concord_conn_close(ConcordConn *conn)
 	conn->connected = false;
 	conn->queue_length = 0;
 	return_capacity(conn);
+	concord_conn_drop_notices(conn);
 	concord_conn_forget_statement(conn);
 	if (conn->prepared != NULL)
 		hash_destroy(conn->prepared);

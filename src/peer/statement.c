@@ -308,6 +308,14 @@ concord_conn_send_query(ConcordConn *conn, const ConcordTarget *target)
 
 /* ------------------------------------------------------------ answers */
 
+static bool
+ends_session(const PGresult *result)
+{
+	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	return severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+}
+
 static void
 keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *result)
 {
@@ -318,6 +326,9 @@ keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *res
 
 	if (target->message != NULL)
 		return;					/* the first one is the cause */
+	/* a session that ends while it commits may have committed: the loss that follows says "unknown" */
+	if (kind == CMD_COMMIT && ends_session(result))
+		return;
 	old = MemoryContextSwitchTo(conn->context);
 	concord_wire_error(result, target);
 	MemoryContextSwitchTo(old);
@@ -507,8 +518,19 @@ take_answers(ConcordConn *conn)
 				pop_command(conn);
 			continue;
 		}
-		if (command->flush == conn->flushes)
-			conn->any_answer = true;	/* not a late answer of an earlier transaction */
+		if (PQresultStatus(result) == PGRES_FATAL_ERROR &&
+			PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL)
+		{
+			/* libpq's own words: the connection is gone (the caller sees to it) or out of step */
+			PQclear(result);
+			conn->result = NULL;
+			if (PQstatus(conn->pg) == CONNECTION_OK)
+				concord_conn_lost(conn);
+			return;
+		}
+		/* not a late answer of an earlier transaction, nor a session's last words */
+		if (command->flush == conn->flushes && !ends_session(result))
+			conn->any_answer = true;
 		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
 		{
 			Assert(command->kind == CMD_SYNC);	/* C1 */
