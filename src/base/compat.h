@@ -43,4 +43,11 @@
 #define concord_create_lasting_wait_set(n) CreateWaitEventSet(CurrentMemoryContext, n)
 #endif
 
+/* 16 made one function of all ownership checks (catalog/pg_database.h, utils/acl.h) */
+#if PG_VERSION_NUM >= 160000
+#define concord_owns_database(dboid, role) object_ownercheck(DatabaseRelationId, dboid, role)
+#else
+#define concord_owns_database(dboid, role) pg_database_ownercheck(dboid, role)
+#endif
+
 #endif							/* CONCORD_COMPAT_H */

@@ -96,6 +96,15 @@ send_queued(ConcordLink *link)
 	else
 		link->state = CONCORD_LINK_BUSY;
 	link->sent_at = GetCurrentTimestamp();
+
+	/* libpq has its own copy: a link may live as long as the worker */
+	for (int i = 0; i < link->nparams; i++)
+		if (link->params[i] != NULL)
+			pfree(link->params[i]);
+	pfree(link->params);
+	pfree(link->sql);
+	link->params = NULL;
+	link->sql = NULL;
 }
 
 void
@@ -343,7 +352,6 @@ concord_link_take(ConcordLink *link)
 	reply_answered(link, reply);
 	PQclear(link->result);
 	link->result = NULL;
-	link->sql = NULL;
 	link->state = CONCORD_LINK_IDLE;
 	return reply;
 }

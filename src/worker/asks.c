@@ -93,21 +93,16 @@ link_failed(ConcordWorkerPeer *peer, const char *reason, bool refused)
 	concord_heartbeat_failed(peer, reason, refused);
 }
 
-/* The link ended with a reply that says why.  A server that is only full does not count as down. */
+/* The link ended with a reply that says why.  If it was never made, nobody let us in. */
 static void
 link_lost(ConcordWorkerPeer *peer)
 {
 	ConcordReply *reply = concord_link_take(peer->link);
 	const char *reason = "connection lost";
-	bool		refused = !peer->connected;
 
 	if (reply != NULL)
-	{
 		reason = reply->detail != NULL ? reply->detail : reply->message;
-		if (ERRCODE_TO_CATEGORY(reply->sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES)
-			refused = false;
-	}
-	link_failed(peer, reason, refused);
+	link_failed(peer, reason, !peer->connected);
 }
 
 /* Takes what arrived on a peer's link as far as it goes. */
@@ -253,7 +248,7 @@ build_wait_set(void)
 	if (wait_set != NULL)
 		FreeWaitEventSet(wait_set);
 	wait_set = NULL;
-	wait_set = concord_create_wait_set(list_length(ConcordWorker.peers) + 2);
+	wait_set = concord_create_lasting_wait_set(list_length(ConcordWorker.peers) + 2);
 	MemoryContextSwitchTo(old);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);

@@ -223,7 +223,7 @@ concord_duty_health(void *unused)
 	static int	last_suspect_after = 0;
 	static int	last_down_after = 0;
 	int64		now = concord_clock_ms();
-	int64		pause = last_run == 0 ? 0 : now - last_run - concord_suspect_after_ms;
+	int64		since_last = last_run == 0 ? 0 : now - last_run;
 	/* nobody is silent between two heartbeats, whatever the settings say */
 	int			suspect_after = Max(concord_suspect_after_ms, 2 * heartbeat_interval());
 	int			down_after = Max(concord_down_after_ms, 3 * heartbeat_interval());
@@ -241,8 +241,8 @@ concord_duty_health(void *unused)
 
 		if (ConcordWorker.membership != CONCORD_MEMBER || fresh)
 			peer->heard_at = now;	/* nobody was asked, or not so often */
-		else if (pause > 0)
-			peer->heard_at = Min(now, peer->heard_at + now - last_run); /* B1 */
+		else if (since_last > suspect_after)
+			peer->heard_at = Min(now, peer->heard_at + since_last); /* B1 */
 		silence = now - peer->heard_at;
 		if (peer->health == CONCORD_DOWN)
 			continue;

@@ -21,7 +21,7 @@
 #include "worker/duty.h"
 
 #define RETRY_MIN_MS	200
-#define RETRY_MAX_MS	30000
+#define RETRY_MAX_MS	5000
 
 static int	failed_source = 0;	/* node whose last answer was of no use */
 static int	failures = 0;		/* in a row, of answers or of applying them */

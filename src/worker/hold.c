@@ -47,16 +47,6 @@ static bool holding = false;
 static Oid	dropped_database = InvalidOid;
 static bool database_altered = false;
 
-static bool
-owns_database(Oid dboid)
-{
-#if PG_VERSION_NUM >= 160000
-	return object_ownercheck(DatabaseRelationId, dboid, GetUserId());
-#else
-	return pg_database_ownercheck(dboid, GetUserId());
-#endif
-}
-
 static char *
 option_string(List *options, const char *name)
 {
@@ -201,7 +191,7 @@ concord_worker_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
 	if (dboid == MyDatabaseId && !IsA(command, CreatedbStmt))
 		dboid = InvalidOid;
 
-	if (!OidIsValid(dboid) || !owns_database(dboid))
+	if (!OidIsValid(dboid) || !concord_owns_database(dboid, GetUserId()))
 		run_command(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 	else
 	{

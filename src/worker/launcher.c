@@ -201,6 +201,31 @@ worker_ended(LauncherDatabase *db, const ConcordEntryView *view)
 		next_scan = now;		/* have it swept */
 }
 
+/*
+ * Has the worker ended?  Its entry says so first, but its slot is free only when the postmaster
+ * knows too, and then wakes us.  Workers of a former launcher have but their entry.
+ */
+static bool
+has_ended(LauncherDatabase *db, ConcordEntryView *view)
+{
+	pid_t		pid;
+	bool		gone;
+
+	concord_entry_view(db->dboid, view);
+	if (db->handle != NULL)
+		gone = GetBackgroundWorkerPid(db->handle, &pid) == BGWH_STOPPED;
+	else
+		gone = view->state == CONCORD_WORKER_NONE ||
+			(view->worker_pid == 0 && concord_clock_ms() - db->started_at > BIRTH_TIMEOUT_MS);
+	if (gone && view->state == CONCORD_WORKER_STARTING && view->worker_pid == 0)
+	{
+		/* it never came to life */
+		concord_entry_start_failed(db->dboid, false, GetCurrentTimestamp());
+		concord_entry_view(db->dboid, view);
+	}
+	return gone && view->state == CONCORD_WORKER_NONE;
+}
+
 static void
 reap_workers(void)
 {
@@ -211,26 +236,14 @@ reap_workers(void)
 	while ((db = hash_seq_search(&iterator)) != NULL)
 	{
 		ConcordEntryView view;
-		pid_t		pid;
-		int64		age = concord_clock_ms() - db->started_at;
 
 		if (!db->started)
 			continue;
-		concord_entry_view(db->dboid, &view);
-		if (view.state == CONCORD_WORKER_STARTING && view.worker_pid == 0)
-		{
-			/* not yet alive, or never to be */
-			if (db->handle != NULL ?
-				GetBackgroundWorkerPid(db->handle, &pid) == BGWH_STOPPED : age > BIRTH_TIMEOUT_MS)
-			{
-				concord_entry_start_failed(db->dboid, false, GetCurrentTimestamp());
-				concord_entry_view(db->dboid, &view);
-			}
-		}
-		if (view.state == CONCORD_WORKER_NONE)
+		if (has_ended(db, &view))
 			worker_ended(db, &view);
 		else if (looking_at == db->dboid &&
-				 (view.state == CONCORD_WORKER_RUNNING || age > LOOK_PATIENCE_MS))
+				 (view.state == CONCORD_WORKER_RUNNING ||
+				  concord_clock_ms() - db->started_at > LOOK_PATIENCE_MS))
 			looking_at = InvalidOid;
 	}
 }

@@ -273,7 +273,8 @@ duty_sync(void *unused)
 
 	(void) unused;
 	concord_work_begin("reading the map");
-	map = concord_map();
+	/* who commits a change tells us so before the invalidation of our copy is on its way */
+	map = concord_map_refresh();
 	if (map->membership != CONCORD_MEMBER && map->membership != CONCORD_JOINING)
 	{
 		concord_work_commit();
@@ -353,15 +354,14 @@ pin_settings(void)
 		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", LOCK_TIMEOUT},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
+		{"transaction_timeout", "0"},	/* where it exists: from 17 on */
 		/* what it stores can be fetched again: it does not wait for a standby */
 		{"synchronous_commit", "local"},
 	};
 
 	for (int i = 0; i < (int) lengthof(pinned); i++)
-		SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+		if (GetConfigOption(pinned[i][0], true, false) != NULL)
+			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
