@@ -57,6 +57,7 @@ concord_shmem_startup(void)
 		{
 			pg_atomic_init_u32(&ConcordShared->peers[i].connections, 0);
 			pg_atomic_init_u32(&ConcordShared->peers[i].waiters, 0);
+			pg_atomic_init_u32(&ConcordShared->peers[i].granted, 0);
 			ConditionVariableInit(&ConcordShared->peers[i].conn_cv);
 		}
 	}
@@ -144,6 +145,7 @@ concord_shmem_peer(Oid dboid, int node_id, bool create)
 	free_entry->last_error[0] = '\0';
 	pg_atomic_write_u32(&free_entry->connections, 0);
 	pg_atomic_write_u32(&free_entry->waiters, 0);
+	pg_atomic_write_u32(&free_entry->granted, 0);
 	return free_entry;
 }
 

@@ -69,6 +69,7 @@ typedef struct ConcordPeer
 	char		last_error[160];	/* worker: why the last heartbeat failed, '' = it did not */
 	pg_atomic_uint32 connections;	/* backends: users' open connections to the peer */
 	pg_atomic_uint32 waiters;	/* backends: sessions that wait for one */
+	pg_atomic_uint32 granted;	/* backends: given back to the waiters, still in connections */
 	ConditionVariable conn_cv;	/* signalled when a connection was given back */
 } ConcordPeer;
 

@@ -130,6 +130,27 @@ try_count(ConcordPeer *peer)
 	return false;
 }
 
+/* Takes a place that was given back to the waiters. */
+static bool
+take_grant(ConcordPeer *peer)
+{
+	uint32		granted = pg_atomic_read_u32(&peer->granted);
+
+	while (granted > 0)
+		if (pg_atomic_compare_exchange_u32(&peer->granted, &granted, granted - 1))
+			return true;
+	return false;
+}
+
+/* The last waiter is gone: what was granted is free again. */
+static void
+stop_waiting(ConcordPeer *peer)
+{
+	if (pg_atomic_sub_fetch_u32(&peer->waiters, 1) == 0)
+		while (take_grant(peer))
+			pg_atomic_fetch_sub_u32(&peer->connections, 1);
+}
+
 /* Closes another resting connection of this very backend to the same node, if there is one. */
 static bool
 give_up_own(ConcordConn *except)
@@ -154,12 +175,14 @@ static void
 take_capacity(ConcordConn *conn)
 {
 	ConcordPeer *peer = shared_peer(conn->node_id);
-	TimestampTz until = 0;
+	TimestampTz until = 0;		/* set: this session is in the queue */
 	volatile bool counted = false;
 
 	PG_TRY();
 	{
-		while (!(counted = try_count(peer)))
+		/* who comes while others wait queues behind them */
+		while (!(counted = (until != 0 || pg_atomic_read_u32(&peer->waiters) == 1) &&
+				 (take_grant(peer) || try_count(peer))))
 		{
 			TimestampTz now = GetCurrentTimestamp();
 
@@ -186,7 +209,7 @@ take_capacity(ConcordConn *conn)
 	PG_FINALLY();
 	{
 		ConditionVariableCancelSleep();
-		pg_atomic_fetch_sub_u32(&peer->waiters, 1);
+		stop_waiting(peer);
 	}
 	PG_END_TRY();
 	if (counted)
@@ -201,10 +224,18 @@ return_capacity(ConcordConn *conn)
 	if (peer == NULL)
 		return;
 	conn->shared = NULL;
-	if (!conn->reaped)
+	if (conn->reaped)
+		return;					/* the timer has given it back */
+	if (pg_atomic_read_u32(&peer->waiters) == 0)
+	{
 		pg_atomic_fetch_sub_u32(&peer->connections, 1);
-	if (pg_atomic_read_u32(&peer->waiters) > 0)
-		ConditionVariableSignal(&peer->conn_cv);
+		return;
+	}
+	/* handed to the waiters, so that no newcomer takes it before the one that is woken */
+	pg_atomic_fetch_add_u32(&peer->waiters, 1);
+	pg_atomic_fetch_add_u32(&peer->granted, 1);
+	ConditionVariableSignal(&peer->conn_cv);
+	stop_waiting(peer);			/* if they have all left meanwhile, it is free */
 }
 
 /* --------------------------------------------------------------- life */

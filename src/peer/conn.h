@@ -54,6 +54,7 @@ typedef enum ConcordCommandKind
 typedef struct ConcordPrepared
 {
 	uint64		hash;			/* key */
+	bool		pinned;			/* control statements: not in lru, not counted */
 	dlist_node	lru;			/* most recently used first */
 	char		name[24];
 	char	   *sql;

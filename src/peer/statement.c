@@ -125,20 +125,26 @@ drop_prepared(ConcordConn *conn, ConcordPrepared *entry)
 		snprintf(sql, sizeof(sql), "DEALLOCATE %s", entry->name);
 		concord_conn_control(conn, CMD_CONTROL, sql);
 	}
-	dlist_delete(&entry->lru);
+	if (!entry->pinned)
+	{
+		dlist_delete(&entry->lru);
+		conn->nprepared--;
+	}
 	pfree(entry->sql);
 	if (entry->types != NULL)
 		pfree(entry->types);
 	hash_search(conn->prepared, &entry->hash, HASH_REMOVE, NULL);
-	conn->nprepared--;
 }
 
 /*
  * The entry for a query, new or not; NULL if it cannot be kept (cache off, or another statement
  * of the same hash).  Sends PREPARE when the peer does not have it.
+ *
+ * pinned: one of the few control statements.  They are never dropped, since BEGIN would then be
+ * preceded by a DEALLOCATE, which opens a transaction of its own.
  */
 static ConcordPrepared *
-prepare(ConcordConn *conn, const ConcordRemoteQuery *query)
+prepare(ConcordConn *conn, const ConcordRemoteQuery *query, bool pinned)
 {
 	ConcordPrepared *entry;
 	bool		found;
@@ -160,12 +166,13 @@ prepare(ConcordConn *conn, const ConcordRemoteQuery *query)
 	{
 		if (!same_statement(entry, query))
 			return NULL;
-		dlist_move_head(&conn->prepared_lru, &entry->lru);
+		if (!entry->pinned)
+			dlist_move_head(&conn->prepared_lru, &entry->lru);
 		return entry;
 	}
 	if (entry != NULL)
 		drop_prepared(conn, entry);
-	while (conn->nprepared >= concord_prepared_statements)
+	while (!pinned && conn->nprepared >= concord_prepared_statements)
 		drop_prepared(conn, dlist_tail_element(ConcordPrepared, lru, &conn->prepared_lru));
 
 	entry = hash_search(conn->prepared, &query->hash, HASH_ENTER, &found);
@@ -180,8 +187,12 @@ prepare(ConcordConn *conn, const ConcordRemoteQuery *query)
 	}
 	entry->ready = entry->replan = false;
 	entry->flush = conn->flushes;
-	dlist_push_head(&conn->prepared_lru, &entry->lru);
-	conn->nprepared++;
+	entry->pinned = pinned;
+	if (!pinned)
+	{
+		dlist_push_head(&conn->prepared_lru, &entry->lru);
+		conn->nprepared++;
+	}
 
 	concord_conn_queue(conn, CMD_PREPARE);
 	conn->queue[(conn->queue_head + conn->queue_length - 1) % conn->queue_size].hash = query->hash;
@@ -194,7 +205,7 @@ prepare(ConcordConn *conn, const ConcordRemoteQuery *query)
 static void
 send_execution(ConcordConn *conn, ConcordCommandKind kind, const ConcordRemoteQuery *query)
 {
-	ConcordPrepared *entry = prepare(conn, query);
+	ConcordPrepared *entry = prepare(conn, query, kind != CMD_STATEMENT);
 	int			sent;
 
 	concord_conn_queue(conn, kind);
@@ -316,6 +327,32 @@ ends_session(const PGresult *result)
 	return severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
 }
 
+static bool
+is_hello(const ConcordCommand *command)
+{
+	return command->kind == CMD_HELLO ||
+		(command->kind == CMD_PREPARE && command->hash == concord_query_hash(HELLO_SQL, 0, NULL));
+}
+
+/* Hello is not known where we arrived: say what that means. */
+static bool
+no_extension(ConcordConn *conn, const PGresult *result)
+{
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	MemoryContext old;
+
+	if (strcmp(sqlstate, "3F000") != 0 && strcmp(sqlstate, "42883") != 0)
+		return false;
+	old = MemoryContextSwitchTo(conn->context);
+	conn->error.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	conn->error.message = psprintf("the database reached for node \"%s\" has no extension pg_concord",
+								   conn->name);
+	conn->error.hint = pstrdup("Was the database recreated, or the node's address changed? "
+							   "See concord.check_cluster().");
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
 static void
 keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *result)
 {
@@ -328,6 +365,8 @@ keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *res
 		return;					/* the first one is the cause */
 	/* a session that ends while it commits may have committed: the loss that follows says "unknown" */
 	if (kind == CMD_COMMIT && ends_session(result))
+		return;
+	if (is_hello(command) && no_extension(conn, result))
 		return;
 	old = MemoryContextSwitchTo(conn->context);
 	concord_wire_error(result, target);

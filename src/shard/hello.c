@@ -36,6 +36,7 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/uuid.h"
 
 #define HELLO_PREFIX "SELECT concord._hello("
@@ -144,6 +145,8 @@ check_stale(const char *source)
 		return;
 	if (source != NULL && strncmp(source, HELLO_PREFIX, sizeof(HELLO_PREFIX) - 1) == 0)
 		return;					/* it brings the newer epoch */
+	/* locks held and plans cached accept none; nothing is done when none are pending */
+	AcceptInvalidationMessages();
 	map = concord_map();
 	if (told_epoch < map->lost_epoch)
 		refuse_stale(map->lost_epoch);

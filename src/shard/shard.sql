@@ -66,6 +66,12 @@ AS 'MODULE_PATHNAME', 'concord_query_untyped';
 COMMENT ON FUNCTION concord.query(text, text, VARIADIC text[]) IS
 	'Runs one statement on the node that owns the key and returns its rows, which must match the column definition list (42804); it joins the caller''s transaction; key and parameters without types, inferred where the statement runs';
 
+CREATE FUNCTION concord.query(key anyelement, sql text, VARIADIC params text[]) RETURNS SETOF record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'concord_query_untyped';
+COMMENT ON FUNCTION concord.query(anyelement, text, VARIADIC text[]) IS
+	'Runs one statement on the node that owns the key and returns its rows, which must match the column definition list (42804); it joins the caller''s transaction; a key with a type, parameters without (as some drivers bind them)';
+
 CREATE FUNCTION concord.query_json(key "any", sql text) RETURNS SETOF jsonb
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'concord_query_json';
@@ -90,6 +96,12 @@ AS 'MODULE_PATHNAME', 'concord_query_json_untyped';
 COMMENT ON FUNCTION concord.query_json(text, text, VARIADIC text[]) IS
 	'Runs one statement on the node that owns the key and returns each row as a JSON object; it joins the caller''s transaction; key and parameters without types, inferred where the statement runs';
 
+CREATE FUNCTION concord.query_json(key anyelement, sql text, VARIADIC params text[]) RETURNS SETOF jsonb
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'concord_query_json_untyped';
+COMMENT ON FUNCTION concord.query_json(anyelement, text, VARIADIC text[]) IS
+	'Runs one statement on the node that owns the key and returns each row as a JSON object; it joins the caller''s transaction; a key with a type, parameters without (as some drivers bind them)';
+
 CREATE FUNCTION concord.execute(key "any", sql text) RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'concord_execute';
@@ -113,6 +125,12 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'concord_execute_untyped';
 COMMENT ON FUNCTION concord.execute(text, text, VARIADIC text[]) IS
 	'Runs one statement on the node that owns the key and returns the number of rows affected; it joins the caller''s transaction; key and parameters without types, inferred where the statement runs';
+
+CREATE FUNCTION concord.execute(key anyelement, sql text, VARIADIC params text[]) RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'concord_execute_untyped';
+COMMENT ON FUNCTION concord.execute(anyelement, text, VARIADIC text[]) IS
+	'Runs one statement on the node that owns the key and returns the number of rows affected; it joins the caller''s transaction; a key with a type, parameters without (as some drivers bind them)';
 
 CREATE FUNCTION concord.query_on(node name, sql text) RETURNS SETOF record
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
