@@ -363,7 +363,7 @@ keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *res
 
 	if (target->message != NULL)
 		return;					/* the first one is the cause */
-	/* a session that ends while it commits may have committed: the loss that follows says "unknown" */
+	/* a session that ends while it commits may have committed: its loss will say "unknown" */
 	if (kind == CMD_COMMIT && ends_session(result))
 		return;
 	if (is_hello(command) && no_extension(conn, result))
