@@ -2,23 +2,27 @@
  * adopt.c
  *		A database whose identity is of another storage: taking the node's place, or giving it up.
  *
- * WHAT: concord.adopt_node() binds the identity a copied, restored or upgraded database holds to the
- * storage it is on now; concord.leave_cluster() erases it.
+ * WHAT: concord.adopt_node() binds the identity a copied, restored or upgraded database holds to
+ * the storage it is on now; concord.leave_cluster() erases it.
  *
- * PROMISE: at most one storage speaks for a node.  The map names it (system identifier, database, generation), a change of it is a
- * change of the map, and whoever else held the identity becomes "removed" when it hears of that map, or asks with
- * the older generation.
+ * PROMISE: at most one storage speaks for a node.  The map names it (system identifier, database,
+ * generation), a change of it is a change of the map, and whoever else held the identity becomes
+ * "removed" when it hears of that map, or asks with the older generation.
  *
  * INVARIANTS
- * D1 Only the database that the map's own address for the node reaches may adopt: so a copy made beside a living node cannot take its
- *    place by mistake.
- * D2 A generation grows with each adoption and is never given twice: it is decided by the authority under the map's lock.
- * D3 An authority that comes back from a backup may have an old map.  Before it adopts itself it asks the other nodes
- *    for theirs and takes the newest; if one does not answer, its next epoch leaves a gap, so that no epoch is used
- *    for two different maps.
+ * D1 Only the database that the node's address reaches may take its place: the address the
+ *    authority's map has, or a new one given with the call if the old one does not reach the
+ *    living node any more.  So a copy made beside a living node cannot replace it by mistake.
+ *    The authority looks, not the copy, whose map may be old.
+ * D2 A generation grows with each adoption and is never given twice: it is decided by the
+ *    authority under the map's lock.
+ * D3 An authority that comes back from a backup may have an old map.  Before it adopts itself it
+ *    asks the other nodes for theirs and takes the newest; if one does not answer, its next epoch
+ *    leaves a gap, so that no epoch is used for two different maps.
  *
- * What is left when something dies: until the authority has committed, nothing.  After that the map names
- * the new storage while the database is still detached: adopt_node() again finds it so and only attaches.
+ * What is left when something dies: until the authority has committed, nothing.  After that the
+ * map names the new storage while the database is still detached: adopt_node() again finds it so
+ * and only attaches.
  */
 #include "postgres.h"
 
@@ -29,6 +33,19 @@
 
 /* D3: more changes than anybody makes between a backup and its restore */
 #define EPOCH_GAP "1000000"
+
+/* Who wants to be which node. */
+typedef struct Claim
+{
+	pg_uuid_t	cluster;
+	int			node_id;
+	int			generation;		/* of the identity it holds */
+	char	   *system_identifier;
+	char	   *database;
+	List	   *options;		/* new address, NIL = as in the map */
+	char	   *mapping_role;	/* with a new address that names a user */
+	char	   *mapping_user;	/* NULL = mapping unchanged */
+} Claim;
 
 PG_FUNCTION_INFO_V1(concord_adopt_node);
 PG_FUNCTION_INFO_V1(concord_adopt_here);
@@ -54,34 +71,55 @@ require_detached(void)
 	return map;
 }
 
-/* D1 */
-static void
-check_own_address(const ConcordMap *map)
+static bool
+is_claimant(const ConcordProbe *probe, const Claim *claim)
 {
-	const ConcordNode *own = concord_map_node(map, map->self);
-	char	   *name = pstrdup(NameStr(own->name));
-	char	   *cluster = concord_uuid_text(&map->cluster_id);
-	int			self = map->self;
-	ConcordLink *link;
-	ConcordProbe *probe;
+	return strcmp(probe->system_identifier, claim->system_identifier) == 0 &&
+		strcmp(probe->database, claim->database) == 0;
+}
 
-	link = concord_link_open(name, concord_server_options(own->serverid, GetUserId(), false));
-	probe = concord_probe(link, name);
-	concord_link_close(link);
-	concord_check_server(probe, name);
-	if (concord_probe_is_self(probe))
-		return;
-	if (probe->cluster != NULL && strcmp(probe->cluster, cluster) == 0 &&
-		probe->node_id == self && strcmp(probe->membership, "member") == 0)
+static void
+check_not_alive(const ConcordProbe *probe, const Claim *claim, const char *name)
+{
+	if (probe->cluster != NULL && strcmp(probe->cluster, concord_uuid_text(&claim->cluster)) == 0 &&
+		probe->node_id == claim->node_id && strcmp(probe->membership, "member") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("node \"%s\" is alive at its address, in another database", name),
-				 errhint("If this is a copy for other purposes, call concord.leave_cluster(). If it is to take the node's place, give the node this database's address with concord.set_node on another node.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the address of node \"%s\" reaches another database than this one", name),
-			 errdetail_internal("%s", concord_probe_describe(probe)),
-			 errhint("Give the node this database's address with concord.set_node on another node.")));
+				 errhint("If this is a copy for other purposes, call concord.leave_cluster(). If it is to take the node's place, stop the node first.")));
+}
+
+/* D1 */
+static void
+check_claim(const ConcordNode *node, const Claim *claim)
+{
+	char	   *name = pstrdup(NameStr(node->name));
+	ConcordLink *old = claim->options != NIL ? concord_node_link(node, name, NIL, NULL) : NULL;
+	ConcordLink *link = concord_node_link(node, name, claim->options, claim->mapping_user);
+	ConcordProbe *probe;
+
+	if (old != NULL)
+	{
+		/* gone, or somebody else's by now: both are fine */
+		probe = concord_probe_quietly(old);
+		if (probe != NULL && !is_claimant(probe, claim))
+			check_not_alive(probe, claim, name);
+		concord_link_close(old);
+	}
+
+	probe = concord_probe(link, name);
+	concord_link_close(link);
+	if (!is_claimant(probe, claim))
+	{
+		check_not_alive(probe, claim, name);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the address of node \"%s\" reaches another database than the one to be adopted",
+						name),
+				 errdetail_internal("%s", concord_probe_describe(probe)),
+				 errhint("Call concord.adopt_node with the connection string by which every node reaches it.")));
+	}
+	concord_check_server(probe, name);
 }
 
 /* A map that came from another node, if it is of this cluster and newer. */
@@ -147,40 +185,49 @@ catch_up(const ConcordMap *map)
 	return complete;
 }
 
+/* Stores the claim in the map; returns the new generation. */
+static char *
+grant_claim(const Claim *claim, const char *epoch_gap)
+{
+	const char *params[8] = {
+		psprintf("%d", claim->node_id), psprintf("%d", claim->generation),
+		claim->system_identifier, claim->database,
+		claim->options != NIL ? concord_list_to_array(claim->options) : NULL,
+		claim->mapping_role, claim->mapping_user, epoch_gap
+	};
+
+	return concord_owner_call("SELECT concord._adopted($1::int, $2::int, $3::bigint, $4::oid,"
+							  " $5::text[], $6::name, $7, $8::bigint)", 8, params);
+}
+
 /* This database is the authority's: the change is made right here. */
 static char *
-adopt_authority(const ConcordMap *map)
+adopt_authority(const ConcordMap *map, const Claim *claim)
 {
-	const char *params[5];
+	const char *epoch_gap;
 
-	params[0] = psprintf("%d", map->self);
-	params[1] = psprintf("%d", map->self_generation);
-	params[2] = concord_system_identifier();
-	params[3] = concord_database_oid();
-	params[4] = catch_up(map) ? "0" : EPOCH_GAP;
+	check_claim(concord_map_node(map, map->self), claim);
+	epoch_gap = catch_up(map) ? "0" : EPOCH_GAP;
 	(void) concord_owner_call("SELECT concord._lock_map()", 0, NULL);
-	return concord_owner_call("SELECT concord._adopted($1::int, $2::int, $3::bigint, $4::oid,"
-							  " $5::bigint)", 5, params);
+	return grant_claim(claim, epoch_gap);
 }
 
 /* Asks the authority; *newer_map receives the resulting map, or NULL. */
 static char *
-adopt_elsewhere(const ConcordMap *map, const char **newer_map)
+adopt_elsewhere(const ConcordMap *map, const Claim *claim, const char **newer_map)
 {
-	const char *params[5];
-	ConcordLink *link;
+	const char *params[8] = {
+		concord_uuid_text(&claim->cluster), psprintf("%d", claim->node_id),
+		psprintf("%d", claim->generation), claim->system_identifier, claim->database,
+		claim->options != NIL ? concord_list_to_array(claim->options) : NULL,
+		claim->mapping_role, claim->mapping_user
+	};
+	ConcordLink *link = concord_authority_link(map);
 	ConcordReply *reply;
 	char	   *generation;
 
-	concord_no_block("concord.adopt_node()");
-	params[0] = concord_uuid_text(&map->cluster_id);
-	params[1] = psprintf("%d", map->self);
-	params[2] = psprintf("%d", map->self_generation);
-	params[3] = concord_system_identifier();
-	params[4] = concord_database_oid();
-	link = concord_authority_link(map);
-	reply = concord_link_call(link, "SELECT concord._adopt($1, $2, $3, $4, $5)", 5, params,
-							  concord_connect_timeout_ms);
+	reply = concord_link_call(link, "SELECT concord._adopt($1, $2, $3, $4, $5, $6, $7, $8)", 8,
+							  params, concord_forward_timeout_ms());
 	concord_reply_check(link, reply);
 	generation = concord_reply_value(reply, 0, 0);
 
@@ -196,62 +243,90 @@ concord_adopt_node(PG_FUNCTION_ARGS)
 {
 	const char *what = "concord.adopt_node()";
 	const ConcordMap *map;
+	Claim		claim = {.options = NIL};
+	bool		given_user;
 	const char *newer_map = NULL;
 	const char *params[3];
 
 	concord_require_writable(what);
 	concord_require_superuser(what);
-	(void) fcinfo;
+	if (!PG_ARGISNULL(0))
+	{
+		claim.options = concord_address_parse(concord_arg_text(fcinfo, 0, "conninfo"),
+											  &claim.mapping_user, &given_user);
+		if (!given_user)
+			claim.mapping_user = NULL;
+	}
+	claim.mapping_role = GetUserNameFromId(GetUserId(), false);
 	map = require_detached();
-	if (map->self != map->authority)
-		concord_no_block(what);
-	check_own_address(map);
-	if (map->self == map->authority)
-		params[0] = adopt_authority(map);
-	else
-		params[0] = adopt_elsewhere(map, &newer_map);
+	claim.cluster = map->cluster_id;
+	claim.node_id = map->self;
+	claim.generation = map->self_generation;
+	claim.system_identifier = concord_system_identifier();
+	claim.database = concord_database_oid();
 
-	params[1] = concord_system_identifier();
-	params[2] = concord_database_oid();
+	if (map->self == map->authority)
+		params[0] = adopt_authority(map, &claim);
+	else
+	{
+		concord_no_block(what);
+		params[0] = adopt_elsewhere(map, &claim, &newer_map);
+	}
+	params[1] = claim.system_identifier;
+	params[2] = claim.database;
 	(void) concord_owner_call("SELECT concord._attach($1::int, $2::bigint, $3::oid)", 3, params);
 	if (newer_map != NULL)
 		(void) concord_owner_call("SELECT concord._apply_map($1::jsonb)", 1, &newer_map);
 	PG_RETURN_INT32(atoi(params[0]));
 }
 
-/* _adopt(cluster, node_id, generation, system_identifier, database): on the authority. */
+/* _adopt(): the same on the authority, sent by the database to be adopted. */
 Datum
 concord_adopt_here(PG_FUNCTION_ARGS)
 {
 	const char *names[5] = {"cluster", "node_id", "generation", "system_identifier", "database"};
 	const ConcordMap *map;
 	const ConcordNode *node;
-	const char *params[5];
+	Claim		claim = {.options = NIL};
+	const char *where[2];
 	char	   *known;
 
 	concord_require_writable("concord.adopt_node()");
 	concord_require_superuser("concord.adopt_node()");
 	for (int i = 0; i < 5; i++)
 		concord_arg_not_null(fcinfo, i, names[i]);
-	params[0] = psprintf("%d", PG_GETARG_INT32(1));
-	params[1] = psprintf("%d", PG_GETARG_INT32(2));
-	params[2] = psprintf(INT64_FORMAT, PG_GETARG_INT64(3));
-	params[3] = psprintf("%u", PG_GETARG_OID(4));
-	params[4] = "0";
+	claim.cluster = *PG_GETARG_UUID_P(0);
+	claim.node_id = PG_GETARG_INT32(1);
+	claim.generation = PG_GETARG_INT32(2);
+	claim.system_identifier = psprintf(INT64_FORMAT, PG_GETARG_INT64(3));
+	claim.database = psprintf("%u", PG_GETARG_OID(4));
+	if (!PG_ARGISNULL(5))
+		claim.options = concord_options_checked(PG_GETARG_DATUM(5));
+	claim.mapping_role = concord_arg_name(fcinfo, 6, "mapping_role");
+	claim.mapping_user = PG_ARGISNULL(7) ? NULL : concord_arg_text(fcinfo, 7, "mapping_user");
 
-	map = concord_lock_map();
-	if (memcmp(&map->cluster_id, PG_GETARG_UUID_P(0), sizeof(pg_uuid_t)) != 0)
+	map = concord_map_member();
+	if (memcmp(&map->cluster_id, &claim.cluster, sizeof(pg_uuid_t)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database is a member of another cluster")));
-	node = concord_map_node(map, PG_GETARG_INT32(1));
-	known = concord_owner_call("SELECT concord._node_on($1::bigint, $2::oid)", 2, params + 2);
-	if (known != NULL && (node == NULL || strcmp(known, NameStr(node->name)) != 0))
+	node = concord_map_node(map, claim.node_id);
+	if (node == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("node %d is not in the cluster", claim.node_id),
+				 errhint("Call concord.leave_cluster(), then add the database as a new node.")));
+	where[0] = claim.system_identifier;
+	where[1] = claim.database;
+	known = concord_owner_call("SELECT concord._node_on($1::bigint, $2::oid)", 2, where);
+	if (known != NULL && strcmp(known, NameStr(node->name)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("this database is already node \"%s\" of the cluster", known)));
-	PG_RETURN_INT32(atoi(concord_owner_call("SELECT concord._adopted($1::int, $2::int, $3::bigint,"
-											" $4::oid, $5::bigint)", 5, params)));
+
+	check_claim(node, &claim);	/* before the lock: the network is asked */
+	(void) concord_lock_map();
+	PG_RETURN_INT32(atoi(grant_claim(&claim, "0")));
 }
 
 Datum

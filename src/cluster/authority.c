@@ -2,23 +2,27 @@
  * authority.c
  *		Where a change of the map is made: here, or at the authority on the caller's behalf.
  *
- * WHAT: the first node of a cluster is its authority.  Each map-changing function runs there, in a transaction that
- * holds the lock on map_state's row, so that changes are one after the other and epochs are dense.  Called on
- * another node, the function sends itself to the authority as the caller's own mapping.
+ * WHAT: the first node of a cluster is its authority.  Each map-changing function runs there, in
+ * a transaction that holds the lock on map_state's row, so that changes are one after the other
+ * and epochs are dense.  Called on another node, the function sends itself to the authority as
+ * the caller's own mapping.
  *
- * PROMISE: when such a function returns on the authority, the change is part of the caller's transaction.
- * When it returns on another node, the change is committed, and this node has it, or a WARNING said that it is still
- * on its way.
+ * PROMISE: when such a function returns on the authority, the change is part of the caller's
+ * transaction. When it returns on another node, the change is committed, and this node has it, or
+ * a WARNING said that it is still on its way.
  *
  * INVARIANTS
- * A1 Only a session connected to a database that says it is the authority of this very cluster is sent a change.
+ * A1 Only a session connected to a database that says it is the authority of this very cluster is
+ *    sent a change.
  * A2 An epoch is given out only under the lock on map_state, by adding one.
- * A3 A change sent elsewhere commits there by itself; so it is refused inside a transaction block, whose ROLLBACK could not undo it.
+ * A3 A change sent elsewhere commits there by itself; so it is refused inside a transaction
+ *    block, whose ROLLBACK could not undo it.
  *
- * What is lost at each step of a forwarded change: before the statement is sent, nothing was done (08006); after
- * it, the change may or may not have been made (08007, and concord.nodes tells); after the answer, only the
- * wait for the new map can fail, which is a WARNING: the worker fetches it by itself.  A cancelled caller leaves
- * the statement running on the authority.
+ * What is lost at each step of a forwarded change: before the statement is sent, nothing was done
+ * (08006); after it, the change may or may not have been made (08007, and concord.nodes tells);
+ * after the answer, only the wait for the new map can fail, which is a WARNING: the worker
+ * fetches it by itself.  The authority is told how long the caller waits, so that it gives up
+ * before the caller does, and notices when the caller is gone (_forwarded()).
  */
 #include "postgres.h"
 
@@ -28,10 +32,28 @@
 #include "base/settings.h"
 #include "cluster/room.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
-/* A forwarded add_node opens up to four connections one after the other; a margin for the lock. */
-#define FORWARD_TIMEOUTS 8
+/* A forwarded add_node waits for up to four answers one after the other; a margin for the lock. */
+#define FORWARD_TIMEOUTS 6
+
+PG_FUNCTION_INFO_V1(concord_forwarded);
+
+/* What the authority is told: how long it may take. */
+static int
+forward_limit_ms(void)
+{
+	return Min(concord_connect_timeout_ms, INT_MAX / (FORWARD_TIMEOUTS + 1)) * FORWARD_TIMEOUTS;
+}
+
+/* How long its answer is waited for, so that it is the one that gives up first. */
+int
+concord_forward_timeout_ms(void)
+{
+	return forward_limit_ms() / FORWARD_TIMEOUTS * (FORWARD_TIMEOUTS + 1);
+}
 
 void
 concord_no_block(const char *what)
@@ -62,6 +84,7 @@ concord_authority_link(const ConcordMap *map)
 	char	   *name;
 	char	   *cluster = concord_uuid_text(&map->cluster_id);
 	int			authority = map->authority;
+	const char *timeout = psprintf("%d", forward_limit_ms());
 	ConcordLink *link;
 	ConcordReply *reply;
 
@@ -74,12 +97,13 @@ concord_authority_link(const ConcordMap *map)
 
 	/* A1 */
 	reply = concord_link_call(link,
-							  "SELECT cluster, node_id, membership FROM concord._probe()",
-							  0, NULL, concord_connect_timeout_ms);
+							  "SELECT cluster, node_id, membership, concord._forwarded($1)"
+							  " FROM concord._probe()",
+							  1, &timeout, concord_connect_timeout_ms);
 	if (!reply->ok && reply->connection_lost)
 		authority_unreachable(name, reply->detail);
 	concord_reply_check(link, reply);
-	if (reply->nrows != 1 || reply->ncols != 3 ||
+	if (reply->nrows != 1 || reply->ncols != 4 ||
 		concord_reply_value(reply, 0, 0) == NULL ||
 		strcmp(concord_reply_value(reply, 0, 0), cluster) != 0 ||
 		atoi(concord_reply_value(reply, 0, 1)) != authority ||
@@ -120,8 +144,7 @@ concord_forward(const ConcordMap *map, const char *what, const char *sql, int np
 	concord_no_block(what);		/* A3 */
 	link = concord_authority_link(map);
 	reply = concord_link_call(link, sql, nparams, params,
-							  Min(concord_connect_timeout_ms, INT_MAX / FORWARD_TIMEOUTS) *
-							  FORWARD_TIMEOUTS);
+							  concord_forward_timeout_ms());
 	if (!reply->ok && reply->connection_lost)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
@@ -134,6 +157,28 @@ concord_forward(const ConcordMap *map, const char *what, const char *sql, int np
 		await_result(link, authority);
 	concord_link_close(link);
 	return result;
+}
+
+/*
+ * _forwarded(timeout_ms): tells this session that its next statements are another node's.  It
+ * sets nothing a client could not set.
+ */
+Datum
+concord_forwarded(PG_FUNCTION_ARGS)
+{
+	int			timeout_ms = Max(PG_GETARG_INT32(0), 2);
+
+	(void) set_config_option("statement_timeout", psprintf("%d", timeout_ms), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	(void) set_config_option("lock_timeout", psprintf("%d", timeout_ms / 2), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	/* changes wait for each other; whoever waited wants to see what the other did */
+	(void) set_config_option("default_transaction_isolation", "read committed", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	if (WaitEventSetCanReportClosed())
+		(void) set_config_option("client_connection_check_interval", "1000", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	PG_RETURN_VOID();
 }
 
 const ConcordMap *

@@ -59,8 +59,7 @@ COMMENT ON TABLE concord.map_replica IS 'the replicas of the map''s nodes';
 -- The data wrapper: a node is a foreign server of it.
 
 CREATE FUNCTION concord.fdw_validator(options text[], catalog oid) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_fdw_validator';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_fdw_validator';
 COMMENT ON FUNCTION concord.fdw_validator(text[], oid) IS
 	'checks options of a node''s foreign server and user mappings; raises HV00D for an unknown option, 42501 for one that only a superuser may set';
 
@@ -73,32 +72,32 @@ COMMENT ON FOREIGN DATA WRAPPER pg_concord IS
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION concord._map_changed() RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_map_changed';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_map_changed';
 COMMENT ON FUNCTION concord._map_changed() IS
 	'ends every change of identity or map: invalidates the backends'' copies and wakes the workers at commit';
 
 CREATE FUNCTION concord._map_epoch() RETURNS bigint
-	LANGUAGE c STABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'concord_map_epoch';
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'concord_map_epoch';
 COMMENT ON FUNCTION concord._map_epoch() IS 'returns the epoch of this node''s map, 0 when it has none';
 
 CREATE FUNCTION concord._map_want(epoch bigint, from_node int) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_map_want_sql';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_map_want_sql';
 COMMENT ON FUNCTION concord._map_want(bigint, int) IS
 	'notes for the maintenance worker that a node has a newer map, and wakes it';
 
+CREATE FUNCTION concord._forwarded(timeout_ms int) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_forwarded';
+COMMENT ON FUNCTION concord._forwarded(int) IS
+	'prepares a session for another node''s map change: sets timeouts in milliseconds, so that it ends before its caller gives up';
+
 CREATE FUNCTION concord._loses_slot(before bytea, after bytea, node_id int) RETURNS boolean
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'concord_loses_slot';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'concord_loses_slot';
 COMMENT ON FUNCTION concord._loses_slot(bytea, bytea, int) IS
 	'tells whether a node owns a slot in the first slot map that it does not own in the second';
 
 CREATE FUNCTION concord._put_mappings(server name, own_server name, mapping_role name, mapping_user text,
 									  replace_user boolean) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_put_mappings';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_put_mappings';
 COMMENT ON FUNCTION concord._put_mappings(name, name, name, text, boolean) IS
 	'makes the user mappings a node''s server should have: copies of those on this node''s own server, the protocol role''s, and the one of the role that added the node';
 
@@ -107,8 +106,7 @@ COMMENT ON FUNCTION concord._put_mappings(name, name, name, text, boolean) IS
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION concord._lock_identity() RETURNS concord.local_node
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	me concord.local_node;
@@ -121,8 +119,7 @@ COMMENT ON FUNCTION concord._lock_identity() IS
 	'locks this database''s identity against other changes until the end of the transaction and returns it';
 
 CREATE FUNCTION concord._lock_map() RETURNS bigint
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	locked bigint;
@@ -134,8 +131,7 @@ COMMENT ON FUNCTION concord._lock_map() IS
 	'locks the map against other changes until the end of the transaction and returns its epoch';
 
 CREATE FUNCTION concord._change_map(new_slots bytea) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	result bigint;
@@ -153,8 +149,7 @@ COMMENT ON FUNCTION concord._change_map(bytea) IS
 	'gives the map its next epoch and, unless NULL, new slot owners; the map must be locked; returns the epoch';
 
 CREATE FUNCTION concord._ensure_node_role() RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	role_name name := current_setting('concord.node_role');
@@ -175,8 +170,7 @@ COMMENT ON FUNCTION concord._ensure_node_role() IS
 	'creates the role concord.node_role (LOGIN, no other right, no password) where it is missing, and lets it connect';
 
 CREATE FUNCTION concord._put_server(node_name name, node_options text[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	server record;
@@ -231,8 +225,7 @@ COMMENT ON FUNCTION concord._drop_server(name) IS
 	'drops a node''s foreign server with its user mappings (and foreign tables, which can hold nothing)';
 
 CREATE FUNCTION concord._grant_usage(server_name name, grantee_oid oid) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	grantee text := CASE WHEN grantee_oid = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee_oid)) END;
@@ -250,8 +243,7 @@ COMMENT ON FUNCTION concord._grant_usage(name, oid) IS
 	'grants USAGE on a node''s server to a role (0: PUBLIC) unless it has it';
 
 CREATE FUNCTION concord._put_node(new_node concord.map_node) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	old_node concord.map_node;
@@ -282,8 +274,7 @@ COMMENT ON FUNCTION concord._put_node(concord.map_node) IS
 	'stores a node of the map, with its foreign server, user mappings and grants; does nothing if nothing differs';
 
 CREATE FUNCTION concord._erase_map() RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	gone name;
@@ -298,8 +289,7 @@ END $$;
 COMMENT ON FUNCTION concord._erase_map() IS 'erases the map with its servers and user mappings from this database';
 
 CREATE FUNCTION concord._store_map(map jsonb) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	me int := (SELECT l.node_id FROM concord.local_node l);
@@ -370,8 +360,7 @@ COMMENT ON FUNCTION concord._is_attached(concord.local_node) IS
 	'tells whether an identity belongs to the storage this database is on';
 
 CREATE FUNCTION concord._retire() RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM concord._erase_map();
@@ -382,8 +371,7 @@ COMMENT ON FUNCTION concord._retire() IS
 	'makes this node a removed one: the map and all user mappings are erased, the identity remains as a mark';
 
 CREATE FUNCTION concord._forget() RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM concord._lock_identity();
@@ -424,8 +412,7 @@ COMMENT ON FUNCTION concord._node_on(bigint, oid) IS
 
 CREATE FUNCTION concord._create_cluster(node_name name, node_options text[], on_system bigint, on_database oid,
 										map_role name, map_role_user text) RETURNS uuid
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	me concord.local_node := concord._lock_identity();
@@ -469,8 +456,7 @@ COMMENT ON FUNCTION concord._next_node_id() IS 'returns the id the next node wil
 CREATE FUNCTION concord._insert_node(new_id int, node_name name, node_options text[], node_zone text, node_weight real,
 									 on_system bigint, on_database oid, nonce uuid, map_role name, map_role_user text)
 	RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	new_node concord.map_node :=
@@ -484,8 +470,7 @@ COMMENT ON FUNCTION concord._insert_node(int, name, text[], text, real, bigint, 
 	'adds a node to the map, which must be locked';
 
 CREATE FUNCTION concord._delete_node(old_id int, new_slots bytea) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	old_name name;
@@ -500,8 +485,7 @@ COMMENT ON FUNCTION concord._delete_node(int, bytea) IS
 
 CREATE FUNCTION concord._update_node(known_id int, new_options text[], new_zone text, new_weight real,
 									 new_role name, new_user text) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	changed concord.map_node;
@@ -525,8 +509,7 @@ COMMENT ON FUNCTION concord._update_node(int, text[], text, real, name, text) IS
 	'changes what is not NULL of a node of the map, which must be locked; the same values again change nothing';
 
 CREATE FUNCTION concord._insert_replica(replica_name name, of_node int, replica_options text[]) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	INSERT INTO concord.map_replica VALUES (replica_name, of_node, replica_options);
@@ -535,8 +518,7 @@ END $$;
 COMMENT ON FUNCTION concord._insert_replica(name, int, text[]) IS 'adds a replica to the map, which must be locked';
 
 CREATE FUNCTION concord._delete_replica(replica_name name) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	DELETE FROM concord.map_replica r WHERE r.replica = replica_name;
@@ -550,14 +532,17 @@ COMMENT ON FUNCTION concord._delete_replica(name) IS 'removes a replica from the
 
 CREATE FUNCTION concord._store_join(new_cluster uuid, new_id int, node_name name, nonce uuid, map jsonb,
 									on_system bigint, on_database oid) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	me concord.local_node := concord._lock_identity();
 BEGIN
-	IF me.state = 'member' OR NOT concord._is_attached(me) AND me.state <> 'removed' OR
-		me.state = 'joining' AND me.cluster_id <> new_cluster THEN
+	-- replaced is: nothing; what is removed; an intent to join this cluster; a membership that this cluster's
+	-- newer map does not hold any more
+	IF me.state <> 'removed' AND NOT (concord._is_attached(me) AND me.cluster_id = new_cluster AND
+		(me.state = 'joining' OR
+		 (map ->> 'epoch')::bigint > (SELECT s.epoch FROM concord.map_state s) AND
+		 NOT map -> 'nodes' @> jsonb_build_array(jsonb_build_object('node_id', me.node_id)))) THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
 			MESSAGE = 'this database is already a member of a cluster',
 			DETAIL = format('It is node "%s" of cluster %s (%s).', me.node, me.cluster_id, me.state);
@@ -572,38 +557,45 @@ END $$;
 COMMENT ON FUNCTION concord._store_join(uuid, int, name, uuid, jsonb, bigint, oid) IS
 	'stores the intent to join a cluster, with the map as it was before';
 
-CREATE FUNCTION concord._adopted(known_id int, old_generation int, on_system bigint, on_database oid, skip_epochs bigint)
+CREATE FUNCTION concord._adopted(known_id int, old_generation int, on_system bigint, on_database oid,
+								 new_options text[], new_role name, new_user text, epoch_gap bigint)
 	RETURNS int
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	changed concord.map_node;
+	before concord.map_node;
 BEGIN
-	SELECT n.* INTO changed FROM concord.map_node n WHERE n.node_id = known_id;
+	SELECT n.* INTO before FROM concord.map_node n WHERE n.node_id = known_id;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object',
 			MESSAGE = format('node %s is not in the cluster', known_id),
 			HINT = 'Call concord.leave_cluster(), then add the database as a new node.';
 	END IF;
-	IF changed.system_identifier = on_system AND changed.database = on_database THEN
-		-- an adoption whose answer was lost
-		RETURN changed.generation;
+	changed := before;
+	changed.options := coalesce(new_options, before.options);
+	IF new_user IS NOT NULL THEN
+		changed.mapping_role := new_role;
+		changed.mapping_user := new_user;
 	END IF;
-	changed.generation := greatest(changed.generation, old_generation) + 1;
-	changed.system_identifier := on_system;
-	changed.database := on_database;
-	PERFORM concord._put_node(changed);
-	UPDATE concord.map_state s SET epoch = s.epoch + skip_epochs;
-	PERFORM concord._change_map(NULL);
+	-- the same storage: an adoption whose answer was lost
+	IF (before.system_identifier, before.database) <> (on_system, on_database) THEN
+		changed.generation := greatest(before.generation, old_generation) + 1;
+		changed.system_identifier := on_system;
+		changed.database := on_database;
+	END IF;
+	IF changed IS DISTINCT FROM before THEN
+		PERFORM concord._put_node(changed);
+		UPDATE concord.map_state s SET epoch = s.epoch + epoch_gap;
+		PERFORM concord._change_map(NULL);
+	END IF;
 	RETURN changed.generation;
 END $$;
-COMMENT ON FUNCTION concord._adopted(int, int, bigint, oid, bigint) IS
-	'gives a node of the map, which must be locked, a new storage and its next generation, which is returned';
+COMMENT ON FUNCTION concord._adopted(int, int, bigint, oid, text[], name, text, bigint) IS
+	'gives a node of the map, which must be locked, a new storage, its next generation, which is returned, and what is not NULL of a new address';
 
 CREATE FUNCTION concord._attach(new_generation int, on_system bigint, on_database oid) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM concord._lock_identity();
@@ -626,8 +618,7 @@ COMMENT ON FUNCTION concord._count_prepared(interval) IS
 	'counts this database''s branches of distributed transactions that have been prepared for a while';
 
 CREATE FUNCTION concord._outcome_of(nonce uuid) RETURNS text
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	BEGIN
@@ -693,8 +684,7 @@ COMMENT ON FUNCTION concord._apply_map(jsonb) IS
 	'applies a map of this cluster if it is newer; makes a joining node a member when the map holds it with its nonce, and a member a removed node when the map does not hold it; returns whether anything changed; raises 55000';
 
 CREATE FUNCTION concord._removed() RETURNS boolean
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	me concord.local_node := concord._lock_identity();
@@ -709,8 +699,7 @@ COMMENT ON FUNCTION concord._removed() IS
 	'makes this node a removed one; called when the authority has said that it is not in the cluster; returns whether anything changed';
 
 CREATE FUNCTION concord._join_finish(verdict text, nonce uuid DEFAULT NULL) RETURNS boolean
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-	SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	me concord.local_node := concord._lock_identity();
@@ -742,8 +731,7 @@ CREATE FUNCTION concord._probe(
 	OUT database oid, OUT encoding text, OUT node_role text, OUT membership text, OUT cluster uuid,
 	OUT node_id int, OUT node name)
 	RETURNS record
-	LANGUAGE c STABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'concord_probe_sql';
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'concord_probe_sql';
 COMMENT ON FUNCTION concord._probe() IS
 	'describes this database to a node that connects to it: versions, server, settings a member needs, identity';
 
@@ -752,63 +740,54 @@ CREATE FUNCTION concord._heartbeat(
 	OUT node_id int, OUT epoch bigint, OUT version text, OUT clock timestamptz, OUT incarnation text,
 	OUT generation int)
 	RETURNS record
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_heartbeat';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_heartbeat';
 COMMENT ON FUNCTION concord._heartbeat(uuid, int, int, int, bigint, int) IS
 	'answers a node that is alive and tells its map''s epoch: with this node''s id, epoch, version, clock, incarnation and generation; raises 55000 if this is not the node meant, 42704 if the asking node is not in this node''s map, 0A000 for a protocol it does not speak, 25006 on a standby';
 
 CREATE FUNCTION concord._get_map() RETURNS jsonb
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_get_map';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_get_map';
 COMMENT ON FUNCTION concord._get_map() IS 'returns this member''s map for concord._apply_map() on another node; raises 55000, 42501';
 
 CREATE FUNCTION concord._join_outcome(nonce uuid, cluster uuid DEFAULT NULL) RETURNS text
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_join_outcome';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_join_outcome';
 COMMENT ON FUNCTION concord._join_outcome(uuid, uuid) IS
 	'asks the authority how an add_node ended: member, aborted or in progress; raises 55000 if this is not the authority (of that cluster), 42501';
 
 CREATE FUNCTION concord._join(cluster uuid, protocol int, node_id int, node_name name, nonce uuid, map jsonb) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_join';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_join';
 COMMENT ON FUNCTION concord._join(uuid, int, int, name, uuid, jsonb) IS
 	'called by add_node on the new node: stores the intent to join and checks that the authority can be reached from here; raises 55000, 42501, 42710';
 
 CREATE FUNCTION concord._add_node(node_name name, options text[], zone text, weight real, mapping_role name, mapping_user text)
 	RETURNS int
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_add_node_here';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_add_node_here';
 COMMENT ON FUNCTION concord._add_node(name, text[], text, real, name, text) IS
 	'add_node on the authority, with the address parsed and the caller named';
 
 CREATE FUNCTION concord._set_node(node_name name, options text[], zone text, weight real, mapping_role name, mapping_user text)
 	RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_set_node_here';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_set_node_here';
 COMMENT ON FUNCTION concord._set_node(name, text[], text, real, name, text) IS
 	'set_node on the authority, with the address parsed and the caller named';
 
 CREATE FUNCTION concord._add_replica(node_name name, replica_name name, options text[], mapping_user text) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_add_replica_here';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_add_replica_here';
 COMMENT ON FUNCTION concord._add_replica(name, name, text[], text) IS
 	'add_replica on the authority, with the address parsed';
 
-CREATE FUNCTION concord._adopt(cluster uuid, node_id int, generation int, system_identifier bigint, database oid) RETURNS int
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_adopt_here';
-COMMENT ON FUNCTION concord._adopt(uuid, int, int, bigint, oid) IS
+CREATE FUNCTION concord._adopt(cluster uuid, node_id int, generation int, system_identifier bigint, database oid,
+							   options text[], mapping_role name, mapping_user text) RETURNS int
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_adopt_here';
+COMMENT ON FUNCTION concord._adopt(uuid, int, int, bigint, oid, text[], name, text) IS
 	'adopt_node on the authority: gives a node its new storage; returns its new generation';
 
 CREATE FUNCTION concord._map_user(role name, options text[]) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_map_user_here';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_map_user_here';
 COMMENT ON FUNCTION concord._map_user(name, text[]) IS 'map_user on one node';
 
 CREATE FUNCTION concord._doctor(OUT item text, OUT status text, OUT detail text, OUT hint text, OUT value text)
 	RETURNS SETOF record
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_doctor';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_doctor';
 COMMENT ON FUNCTION concord._doctor() IS
 	'what this node knows of its own health, for check_cluster(); value is what the asking node compares; raises 42501';
 
@@ -817,8 +796,7 @@ COMMENT ON FUNCTION concord._doctor() IS
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION concord.create_cluster(node_name name, conninfo text) RETURNS uuid
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_create_cluster';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_create_cluster';
 COMMENT ON FUNCTION concord.create_cluster(name, text) IS
 'Makes this database the first node of a new cluster, its authority and the owner of all slots.
 node_name: the node''s name, also of its foreign server. conninfo: libpq connection string by which every node, this one included, reaches this database; its user becomes the calling role''s user mapping.
@@ -826,17 +804,15 @@ Returns the cluster''s id. Superuser only.
 Errors: 55000 already a member, detached, not preloaded, max_prepared_transactions is 0, or conninfo reaches another database; 42710 a foreign server has the name; 42602 invalid name; 22023 invalid conninfo or one with a password; 08001 not reachable; 25006; 42501.';
 
 CREATE FUNCTION concord.add_node(node_name name, conninfo text, zone text DEFAULT '', weight real DEFAULT 1) RETURNS int
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_add_node';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_add_node';
 COMMENT ON FUNCTION concord.add_node(name, text, text, real) IS
 'Adds a database, in which the extension was created, to this cluster. Moves no slot.
 node_name: the new node''s name. conninfo: libpq connection string by which every node reaches it; its user (default: the caller''s name), a superuser there, becomes the calling role''s user mapping. zone: any text, where the node is. weight: its share of the slots relative to the others, 0 or more.
-Returns the new node''s id. Superuser only. On a node that is not the authority it commits by itself and is refused inside a transaction block (25001).
+Returns the new node''s id. The node becomes a member when it hears of the committed map. On it, other roles have no user mappings yet: call concord.map_user again. Superuser only. On a node that is not the authority it commits by itself and is refused inside a transaction block (25001).
 Errors: 42710 name or database already in the cluster; 55000 the database is a member of a cluster, detached, without the extension, the preload or prepared transactions, in recovery, or differs in encoding or concord.node_role; 0A000 it speaks another protocol; 42602 invalid name; 22023 invalid weight, conninfo, or one with a password; 08001, 08006 not reachable; 08007 the authority''s answer was lost; 25006; 42501.';
 
 CREATE FUNCTION concord.remove_node(node_name name, force boolean DEFAULT false) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_remove_node';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_remove_node';
 COMMENT ON FUNCTION concord.remove_node(name, boolean) IS
 'Removes a node from the cluster; removing the last one ends the cluster.
 node_name: the node. force: remove it although it owns slots; these are lost, an error to use, until concord.assign_lost_slots.
@@ -844,67 +820,67 @@ Errors: 42704 no such node; 55006 it owns slots and force is false; 0A000 it is 
 
 CREATE FUNCTION concord.set_node(node_name name, conninfo text DEFAULT NULL, zone text DEFAULT NULL, weight real DEFAULT NULL)
 	RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_set_node';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_set_node';
 COMMENT ON FUNCTION concord.set_node(name, text, text, real) IS
 'Changes a node''s address, zone or weight; NULL leaves it as it is.
 node_name: the node. conninfo: new connection string, must reach the node''s database; superuser only. zone: any text. weight: 0 or more; 0 drains the node at the next concord.rebalance().
+A new address of the authority spreads only while the old one is good; else call concord.send_map() on the authority.
 Errors: 42704 no such node; 55000 conninfo reaches another database, or not a member; 22023 invalid weight, conninfo, or one with a password; 08001 not reachable; 25001, 08006, 08007 as add_node; 25006; 42501.';
 
-CREATE FUNCTION concord.adopt_node() RETURNS int
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_adopt_node';
-COMMENT ON FUNCTION concord.adopt_node() IS
+CREATE FUNCTION concord.adopt_node(conninfo text DEFAULT NULL) RETURNS int
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_adopt_node';
+COMMENT ON FUNCTION concord.adopt_node(text) IS
 'Lets a detached database (restored, copied or upgraded) take the place of the node whose identity it holds, under that node''s next generation.
-The address the map has for the node must reach this very database.
-Returns the new generation. Superuser only. Called again after a lost answer it ends the same adoption.
-Errors: 55000 not detached, or the address reaches another database; 42704 the node was removed meanwhile; 08001, 08006 not reachable; 25001; 25006; 42501.';
+conninfo: the node''s new address; NULL: it is as the authority''s map has it. The address must reach this very database, and the old one no living node.
+Returns the new generation. Superuser only. Called again after a lost answer it ends the same adoption. If the authority itself is adopted under a new address, call concord.send_map() afterwards.
+Errors: 55000 not detached, the node is alive, or the address reaches another database; 42704 the node was removed meanwhile; 42710 the database is another node; 22023 invalid conninfo; 08001, 08006 not reachable; 25001; 25006; 42501.';
+
+CREATE FUNCTION concord.send_map(OUT node name, OUT status text, OUT detail text) RETURNS SETOF record
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_send_map';
+COMMENT ON FUNCTION concord.send_map() IS
+'Gives this node''s map to all other nodes; those that have a newer one keep it. Maps spread by themselves, unless the authority''s address was changed so that the others cannot find it.
+Returns a row for each other node: status ok or error, with a detail. Superuser only. Sees committed changes only.
+Errors: 55000 not a member, or the map was changed by the same transaction; 25006; 42501.';
 
 CREATE FUNCTION concord.leave_cluster() RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_leave_cluster';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_leave_cluster';
 COMMENT ON FUNCTION concord.leave_cluster() IS
 'Erases the identity of a database that is detached, removed or still joining; other nodes are not told.
 Errors: 55000 on a member (use concord.remove_node) and without identity; 25006.';
 
 CREATE FUNCTION concord.add_replica(node_name name, replica_name name, conninfo text) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_add_replica';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_add_replica';
 COMMENT ON FUNCTION concord.add_replica(name, name, text) IS
 'Adds a physical standby of a node to the map.
 node_name: the node. replica_name: the replica''s name. conninfo: libpq connection string by which every node reaches it. Superuser only.
 Errors: 42704 no such node; 42710 the name is taken; 55000 it is not in recovery, is no standby of that node, or not a member; 42602, 22023, 08001, 25001, 08006, 08007 as add_node; 25006; 42501.';
 
 CREATE FUNCTION concord.remove_replica(replica_name name) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_remove_replica';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_remove_replica';
 COMMENT ON FUNCTION concord.remove_replica(name) IS
 'Removes a replica from the map; the server is not touched.
 Errors: 42704 no such replica; 25001, 08006, 08007 as add_node; 25006; 55000.';
 
 CREATE FUNCTION concord.map_user(role name, options text[], OUT node name, OUT status text, OUT detail text) RETURNS SETOF record
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_map_user';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_map_user';
 COMMENT ON FUNCTION concord.map_user(name, text[]) IS
 'Sets a role''s user mapping for every node, on every node, and grants it USAGE on the nodes'' servers.
 role: the role, which must exist on each node; public for all roles. options: keyword=value of user mappings: user (default: the role''s name), password, sslcert, sslkey, passfile, password_required.
-Returns a row for each node: status ok or error, with a detail. This node first: an error here is an error; another node''s is a row, and the call can be repeated. Superuser only. No value is logged by pg_concord; use a parameter or \bind, or turn off log_statement, to keep it out of the log of this session.
-Errors: 42704 no such role here; 22023 malformed option; HV00D unknown option; 22004 NULL; 25001 inside a transaction block when there are other nodes; 25006; 42501; 55000.';
+Returns a row for each node: status ok or error, with a detail. What fails here is an error; what fails on another node is a row, and the call can be repeated. Superuser only. No value is logged by pg_concord; use a parameter or \bind, or turn off log_statement, to keep it out of the log of this session.
+Errors: 42704 no such role here; 22023 malformed option; HV00D unknown option; 42710 an option twice; 22004 NULL; 25001 inside a transaction block when there are other nodes; 25006; 42501; 55000.';
 
 -- ---------------------------------------------------------------------------------------------
 -- Slots
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION concord.rebalance_plan(OUT slot int, OUT source name, OUT target name) RETURNS SETOF record
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_rebalance_plan';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_rebalance_plan';
 COMMENT ON FUNCTION concord.rebalance_plan() IS
 'Shows the slots concord.rebalance() would move, with their owners before and after; lost slots do not move.
 Errors: 55000 not a member, or no node has a positive weight.';
 
 CREATE FUNCTION concord.rebalance(wait boolean DEFAULT true) RETURNS int
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_rebalance';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_rebalance';
 COMMENT ON FUNCTION concord.rebalance(boolean) IS
 'Moves as few slots as possible so that every node owns its share by weight.
 wait: whether to wait until the moves are finished; in this version they always are.
@@ -912,8 +888,7 @@ Returns the number of slots moved.
 Errors: 55000 not a member, or no node has a positive weight; 25001, 08006, 08007 as add_node; 25006.';
 
 CREATE FUNCTION concord.move_slot(slot int, node_name name) RETURNS boolean
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_move_slot';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_move_slot';
 COMMENT ON FUNCTION concord.move_slot(int, name) IS
 'Gives one slot to a node.
 slot: 0 to 4095. node_name: the new owner.
@@ -921,8 +896,7 @@ Returns false if it was the owner already.
 Errors: 22023 no such slot; 42704 no such node; PC002 the slot is lost; 25001, 08006, 08007 as add_node; 25006; 55000.';
 
 CREATE FUNCTION concord.assign_lost_slots(node_name name) RETURNS int
-	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_assign_lost_slots';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_assign_lost_slots';
 COMMENT ON FUNCTION concord.assign_lost_slots(name) IS
 'Gives all slots whose owner was removed by force to a node. What the removed node held is not brought back.
 node_name: the new owner.
@@ -935,8 +909,7 @@ Errors: 42704 no such node; 25001, 08006, 08007 as add_node; 25006; 55000.';
 
 CREATE FUNCTION concord.check_cluster(OUT node name, OUT item text, OUT status text, OUT detail text, OUT hint text)
 	RETURNS SETOF record
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'concord_check_cluster';
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_check_cluster';
 COMMENT ON FUNCTION concord.check_cluster() IS
 'Examines every node and returns a row for each node and item with status ok, warning or error, a detail and a hint.
 All nodes are asked at once as concord.node_role; one that has not answered within concord.view_timeout is a row reachable / error.
@@ -946,8 +919,7 @@ CREATE FUNCTION concord._nodes(
 	OUT node_id int, OUT state text, OUT slots int, OUT latency_ms double precision, OUT last_seen timestamptz,
 	OUT is_local boolean, OUT epoch bigint, OUT connections int, OUT last_error text)
 	RETURNS SETOF record
-	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
-	AS 'MODULE_PATHNAME', 'concord_nodes';
+	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'concord_nodes';
 COMMENT ON FUNCTION concord._nodes() IS 'what this server knows of the map''s nodes, for the view nodes; contacts nobody';
 
 CREATE FUNCTION concord._option(options text[], keyword text) RETURNS text
@@ -1000,15 +972,15 @@ REVOKE ALL ON FUNCTION
 	concord._next_node_id(), concord._insert_node(int, name, text[], text, real, bigint, oid, uuid, name, text),
 	concord._delete_node(int, bytea), concord._update_node(int, text[], text, real, name, text),
 	concord._insert_replica(name, int, text[]), concord._delete_replica(name),
-	concord._store_join(uuid, int, name, uuid, jsonb, bigint, oid), concord._adopted(int, int, bigint, oid, bigint),
+	concord._store_join(uuid, int, name, uuid, jsonb, bigint, oid), concord._adopted(int, int, bigint, oid, text[], name, text, bigint),
 	concord._attach(int, bigint, oid), concord._outcome_of(uuid), concord._count_prepared(interval),
 	concord._apply_map(jsonb), concord._removed(), concord._join_finish(text, uuid),
 	concord._join(uuid, int, int, name, uuid, jsonb),
 	concord._add_node(name, text[], text, real, name, text), concord._set_node(name, text[], text, real, name, text),
-	concord._add_replica(name, name, text[], text), concord._adopt(uuid, int, int, bigint, oid),
+	concord._add_replica(name, name, text[], text), concord._adopt(uuid, int, int, bigint, oid, text[], name, text),
 	concord._map_user(name, text[]),
 	concord.create_cluster(name, text), concord.add_node(name, text, text, real), concord.remove_node(name, boolean),
-	concord.set_node(name, text, text, real), concord.adopt_node(), concord.leave_cluster(),
+	concord.set_node(name, text, text, real), concord.adopt_node(text), concord.send_map(), concord.leave_cluster(),
 	concord.add_replica(name, name, text), concord.remove_replica(name), concord.map_user(name, text[]),
 	concord.rebalance(boolean), concord.move_slot(int, name), concord.assign_lost_slots(name),
 	concord.check_cluster()

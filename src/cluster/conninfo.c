@@ -110,3 +110,16 @@ concord_address_link(const char *name, List *options, const char *user)
 {
 	return concord_link_open(name, concord_options_with(options, "user", user));
 }
+
+ConcordLink *
+concord_node_link(const ConcordNode *node, const char *name, List *options, const char *user)
+{
+	List	   *mapping;
+
+	if (options == NIL)
+		return concord_link_open(name, concord_server_options(node->serverid, GetUserId(), false));
+	if (user != NULL)
+		return concord_address_link(name, options, user);
+	mapping = concord_mapping_options(node->serverid, GetUserId(), false);
+	return concord_link_open(name, list_concat_copy(options, mapping));
+}

@@ -2,11 +2,12 @@
  * doctor.c
  *		concord.check_cluster(): is everything as it should be, on every node?
  *
- * WHAT: each node examines itself (_doctor()), all at once; the asking node compares what only it can compare:
- * versions, epochs, encodings, clocks.
+ * WHAT: each node examines itself (_doctor()), all at once; the asking node compares what only it
+ * can compare: versions, epochs, encodings, clocks.
  *
- * PROMISE: it answers within concord.view_timeout (and the time of a local query), whatever the other nodes do; an unreachable one is
- * one row.  It changes nothing and raises no error for what it finds.
+ * PROMISE: it answers within concord.view_timeout (and the time of a local query), whatever the
+ * other nodes do; an unreachable one is one row.  It changes nothing and raises no error for what
+ * it finds.
  *
  * Connections are concord.node_role's, so the way that heartbeats take is what is tested.
  */
@@ -16,6 +17,7 @@
 
 #include "access/htup_details.h"
 #include "access/twophase.h"
+#include "access/xlog.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "catalog/pg_authid.h"
@@ -121,7 +123,9 @@ examine_settings(List *findings, const ConcordMap *map)
 					   max_prepared_xacts < MaxConnections ?
 					   "Set it to at least max_connections." : NULL, NULL);
 
-	/* what the peers may open here, if their setting is like this node's, and one for each worker */
+	/*
+	 * what the peers may open here, if their setting is like this node's, and one for each worker
+	 */
 	incoming = concord_max_peer_connections < 0 ? -1 :
 		Max(map->nnodes - 1, 0) * (concord_max_peer_connections + 1);
 	if (incoming < 0 && map->nnodes > 1)
@@ -164,7 +168,8 @@ examine_worker(List *findings)
 	ConcordWorkerState state = CONCORD_WORKER_NONE;
 	bool		no_slot = false;
 
-	if (ConcordShared == NULL)
+	/* a standby's node is looked after by its primary */
+	if (ConcordShared == NULL || RecoveryInProgress())
 		return findings;
 	LWLockAcquire(ConcordShared->lock, LW_SHARED);
 	entry = concord_shmem_database(MyDatabaseId, false);
@@ -232,7 +237,7 @@ examine_peers(List *findings, const ConcordMap *map)
 	StringInfoData detail;
 	const char *status = OK;
 
-	if (map->membership != CONCORD_MEMBER || ConcordShared == NULL)
+	if (map->membership != CONCORD_MEMBER || ConcordShared == NULL || RecoveryInProgress())
 		return findings;
 	initStringInfo(&detail);
 	for (int i = 0; i < map->nnodes; i++)

@@ -4,8 +4,8 @@
  *
  * WHAT: decides which options may stand on a node's server and in a user mapping.
  *
- * PROMISE: no secret on a server (everybody can read its options), and nothing in a user mapping that would lend the server's
- * own credentials or files to a role that is no superuser.
+ * PROMISE: no secret on a server (everybody can read its options), and nothing in a user mapping
+ * that would lend the server's own credentials or files to a role that is no superuser.
  */
 #include "postgres.h"
 
@@ -23,16 +23,28 @@ PG_FUNCTION_INFO_V1(concord_fdw_validator);
 static void
 check_mapping_option(DefElem *def)
 {
-	bool		for_superusers = strcmp(def->defname, "sslcert") == 0 ||
-		strcmp(def->defname, "sslkey") == 0 || strcmp(def->defname, "passfile") == 0;
-
-	if (strcmp(def->defname, "password_required") == 0)
-		for_superusers = !defGetBoolean(def);
-	if (for_superusers && !superuser())
+	if (superuser())
+		return;
+	if (strcmp(def->defname, "password_required") == 0 && !defGetBoolean(def))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("only a superuser may set user mapping option \"%s\" like this",
-						def->defname)));
+				 errmsg("only a superuser may set password_required to false")));
+	if (strcmp(def->defname, "sslcert") == 0 || strcmp(def->defname, "sslkey") == 0 ||
+		strcmp(def->defname, "passfile") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only a superuser may set user mapping option \"%s\"", def->defname),
+				 errdetail("It names a file of the server.")));
+}
+
+static int
+hint_of(Oid catalog)
+{
+	if (catalog == ForeignServerRelationId)
+		return errhint("A server takes libpq options; user and password belong into a user mapping.");
+	if (catalog == UserMappingRelationId)
+		return errhint("A user mapping takes user, password, sslcert, sslkey, sslpassword, passfile and password_required.");
+	return 0;
 }
 
 Datum
@@ -53,11 +65,7 @@ concord_fdw_validator(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 					 errmsg("invalid option \"%s\"", def->defname),
-					 catalog == ForeignServerRelationId ?
-					 errhint("A server takes libpq options; user and password belong into a user mapping.") :
-					 catalog == UserMappingRelationId ?
-					 errhint("A user mapping takes user, password, sslcert, sslkey, sslpassword, passfile and password_required.") :
-					 0));
+					 hint_of(catalog)));
 		if (catalog == UserMappingRelationId)
 			check_mapping_option(def);
 	}

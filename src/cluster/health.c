@@ -2,11 +2,11 @@
  * health.c
  *		What this server knows of the nodes without asking any.
  *
- * WHAT: concord._nodes(), behind the view nodes: the map joined with shared memory, which the maintenance
- * worker fills from its heartbeats.
+ * WHAT: concord._nodes(), behind the view nodes: the map joined with shared memory, which the
+ * maintenance worker fills from its heartbeats.
  *
- * PROMISE: contacts nobody and waits for nothing but an LWLock held for microseconds.  Without the preload, or before the first
- * heartbeat, a node's state is unknown.
+ * PROMISE: contacts nobody and waits for nothing but an LWLock held for microseconds.  Without
+ * the preload, or before the first heartbeat, a node's state is unknown.
  */
 #include "postgres.h"
 

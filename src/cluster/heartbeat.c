@@ -4,14 +4,16 @@
  *
  * WHAT: _heartbeat(), _get_map() and _join_outcome(), called over connections of concord.node_role.
  *
- * PROMISE: an answer is this node's word: it is given only by an attached, writable member (or joining) database that is the node
- * the question was meant for.  "Node N is not in the cluster" (42704) is said only from a map at least as new as the
- * asking node's; only the authority's counts as a removal.
+ * PROMISE: an answer is this node's word: it is given only by an attached, writable member (or
+ * joining) database that is the node the question was meant for.  "Node N is not in the cluster"
+ * (42704) is said only from a map at least as new as the asking node's; only the authority's
+ * counts as a removal.
  *
  * INVARIANTS
  * H1 The caller is concord.node_role or a superuser, checked here: EXECUTE is PUBLIC's.
  * H2 A newer epoch heard of is noted for the own worker, never acted on here.
- * H3 _join_outcome() says "aborted" only while holding the map's lock: no add_node can be under way that still might commit the nonce.
+ * H3 _join_outcome() says "aborted" only while holding the map's lock: no add_node can be under
+ *    way that still might commit the nonce.
  *
  * What is left when something dies: nothing; all of these only read, and may be asked again.
  */

@@ -2,14 +2,18 @@
  * identity.c
  *		Who this database is, told to others, and kept from being dropped by accident.
  *
- * WHAT: concord._probe() describes this database to whoever connects to it; concord_probe() asks another.
- * The hook refuses DROP EXTENSION on a member.
+ * WHAT: concord._probe() describes this database to whoever connects to it; concord_probe() asks
+ * another. The hook refuses DROP EXTENSION on a member.
  *
  * INVARIANTS
- * I1 An identity (row of local_node) is good only on the storage it was given to: system identifier and database OID. Anywhere else the
- *    database is detached: it does not speak for its node (map.c decides that, from one place).
- * I2 The extension is not dropped while the database is an attached or joining member; the row is read directly, because
- *    DROP .. CASCADE has removed other objects of the extension by then.
+ * I1 An identity (row of local_node) is good only on the storage it was given to: system
+ *    identifier and database OID. Anywhere else the database is detached: it does not speak for
+ *    its node (map.c decides that, from one place).
+ * I2 The extension is not dropped while the database is an attached or joining member.  DROP
+ *    EXTENSION is refused as a statement, before PostgreSQL complains of user mappings that
+ *    depend on it; every other way there (DROP SCHEMA, DROP OWNED) is refused when it comes to
+ *    the table local_node.  That one reads the table alone: other objects of the extension are
+ *    gone by then.
  */
 #include "postgres.h"
 
@@ -25,11 +29,13 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/uuid.h"
 
 static object_access_hook_type previous_object_access_hook = NULL;
+static ProcessUtility_hook_type previous_utility_hook = NULL;
 
 PG_FUNCTION_INFO_V1(concord_probe_sql);
 
@@ -71,8 +77,9 @@ concord_uuid_text(const pg_uuid_t *uuid)
 }
 
 /*
- * _probe(): one row about this database; open to everybody, it holds nothing that pg_control_system(),
- * pg_database and the settings do not show.  Works on standbys and without the preload.
+ * _probe(): one row about this database; open to everybody, it holds nothing that
+ * pg_control_system(), pg_database and the settings do not show.  Works on standbys and without
+ * the preload.
  */
 Datum
 concord_probe_sql(PG_FUNCTION_ARGS)
@@ -128,23 +135,28 @@ check_installed(const ConcordReply *reply, const char *name)
 				 errhint("Run CREATE EXTENSION pg_concord in that database.")));
 }
 
-ConcordProbe *
-concord_probe(ConcordLink *link, const char *name)
+static ConcordReply *
+ask_probe(ConcordLink *link)
+{
+	return concord_link_call(link,
+							 "SELECT version, extversion, protocol, preloaded::int, superuser::int,"
+							 " in_recovery::int, read_only::int, max_prepared, system_identifier,"
+							 " database, encoding, node_role, membership, cluster, node_id, node"
+							 " FROM concord._probe()",
+							 0, NULL, concord_connect_timeout_ms);
+}
+
+/* NULL if the answer is not what _probe() returns. */
+static ConcordProbe *
+read_probe(const ConcordReply *reply)
 {
 	ConcordProbe *probe = palloc0(sizeof(ConcordProbe));
-	ConcordReply *reply;
 
-	reply = concord_link_call(link,
-							  "SELECT version, extversion, protocol, preloaded::int, superuser::int,"
-							  " in_recovery::int, read_only::int, max_prepared, system_identifier,"
-							  " database, encoding, node_role, membership, cluster, node_id, node"
-							  " FROM concord._probe()",
-							  0, NULL, concord_connect_timeout_ms);
-	check_installed(reply, name);
-	concord_reply_check(link, reply);
 	if (reply->nrows != 1 || reply->ncols != 16)
-		elog(ERROR, "unexpected answer of node \"%s\"", name);
-
+		return NULL;
+	for (int col = 0; col < 13; col++)
+		if (concord_reply_value(reply, 0, col) == NULL)
+			return NULL;
 #define FIELD(col) concord_reply_value(reply, 0, col)
 	probe->version = FIELD(0);
 	probe->extversion = FIELD(1);
@@ -161,9 +173,34 @@ concord_probe(ConcordLink *link, const char *name)
 	probe->membership = FIELD(12);
 	probe->cluster = FIELD(13);
 	probe->node_id = FIELD(14) != NULL ? atoi(FIELD(14)) : 0;
-	probe->node = FIELD(15);
+	probe->node = FIELD(15) != NULL ? FIELD(15) : "";
 #undef FIELD
 	return probe;
+}
+
+ConcordProbe *
+concord_probe(ConcordLink *link, const char *name)
+{
+	ConcordReply *reply = ask_probe(link);
+	ConcordProbe *probe;
+
+	check_installed(reply, name);
+	concord_reply_check(link, reply);
+	probe = read_probe(reply);
+	if (probe == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\" does not describe itself in a way known here", name),
+				 errhint("Compare the versions of pg_concord.")));
+	return probe;
+}
+
+ConcordProbe *
+concord_probe_quietly(ConcordLink *link)
+{
+	ConcordReply *reply = ask_probe(link);
+
+	return reply->ok ? read_probe(reply) : NULL;
 }
 
 bool
@@ -184,10 +221,8 @@ concord_probe_describe(const ConcordProbe *probe)
 
 /* I2 */
 static void
-refuse_drop(Oid local_node)
+refuse_drop(ConcordMembership membership)
 {
-	ConcordMembership membership = concord_identity_read(local_node);
-
 	if (membership == CONCORD_MEMBER || membership == CONCORD_JOINING)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -202,7 +237,38 @@ identity_object_access(ObjectAccessType access, Oid classId, Oid objectId, int s
 		previous_object_access_hook(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == RelationRelationId && subId == 0 &&
 		concord_identity_is_table(objectId))
-		refuse_drop(objectId);
+		refuse_drop(concord_identity_read(objectId));
+}
+
+static bool
+drops_extension(const Node *statement)
+{
+	ListCell   *lc;
+
+	if (!IsA(statement, DropStmt) || ((const DropStmt *) statement)->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(lc, ((const DropStmt *) statement)->objects)
+		if (strcmp(strVal(lfirst(lc)), "pg_concord") == 0)
+			return true;
+	return false;
+}
+
+static void
+identity_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
+				 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+				 DestReceiver *dest, QueryCompletion *completion)
+{
+	if (drops_extension(statement->utilityStmt))
+	{
+		AcceptInvalidationMessages();
+		refuse_drop(concord_map()->membership);
+	}
+	if (previous_utility_hook)
+		previous_utility_hook(statement, source, read_only_tree, context, params, environment,
+							  dest, completion);
+	else
+		standard_ProcessUtility(statement, source, read_only_tree, context, params, environment,
+								dest, completion);
 }
 
 void
@@ -210,4 +276,6 @@ concord_identity_init(void)
 {
 	previous_object_access_hook = object_access_hook;
 	object_access_hook = identity_object_access;
+	previous_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = identity_utility;
 }

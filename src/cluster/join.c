@@ -2,30 +2,41 @@
  * join.c
  *		Adding a node: both sides of it.
  *
- * WHAT: concord.add_node() examines the database to be added, has it store an intent (_join), and puts
- * it into the map.
+ * WHAT: concord.add_node() examines the database to be added, has it store an intent (_join), and
+ * puts it into the map.
  *
- * PROMISE: a database is a member if and only if the authority's committed map holds it with the nonce of its intent.
- * Everything that can be wrong with it is found before anything is changed anywhere.
+ * PROMISE: a database is a member if and only if the authority's committed map holds it with the
+ * nonce of its intent. Everything that can be wrong with it is found before anything is changed
+ * anywhere.
  *
  * STATES of the new database (local_node.state)
- *		none, removed --_join()--> joining: intent with nonce and the map as it was, committed there
+ *		none, removed --_join()--> joining
+ *			the intent, with a nonce and the map as it was, is committed there
  *		joining --_apply_map() of a map that holds node id and nonce--> member
- *		joining --_join_finish('aborted')--> none: the authority has no such nonce and no change is running
+ *		joining --_join_finish('aborted')--> none
+ *			the authority has no such nonce, and no change is running there
  *		joining --_join() of the same cluster--> joining, with the new nonce
+ *		member --_join() of the same cluster, whose newer map does not hold it--> joining
+ *			it was removed and added again before it had heard of the former
  *		joining --leave_cluster()--> none, by hand
  *
  * What is left when something dies or an answer is lost
  *		before _join() commits: nothing anywhere.
- *		_join() committed, authority's transaction not: it rolls back (also by the user, by a crash, or because the answer to _join() was
- *			lost); the new database asks _join_outcome(nonce), hears "aborted" and forgets.  While the authority's transaction still runs
- *			it hears "in progress": the transaction holds the map's lock from before _join() to its end.
- *		authority committed, the new database down: it is told of the map when it returns, by heartbeats of both sides.
- *		new database lost for good in between: the map holds a node that never answers; remove_node(.., force) removes it (it owns no slots).
+ *		_join() committed, the authority's transaction not: it rolls back (by the user, by an
+ *			error here, by a crash, or because the answer to _join() was lost).  The new database
+ *			asks _join_outcome(nonce), hears "aborted" and forgets.  While the authority's
+ *			transaction still runs it hears "in progress": that transaction holds the map's lock
+ *			from before _join() to its end.
+ *		authority committed, the new database down: it is told of the map when it returns, by
+ *			heartbeats of both sides.
+ *		the new database lost for good in between: the map holds a node that never answers;
+ *			remove_node() removes it, since it owns no slots.
+ *		another node has a foreign server of the new node's name: that node cannot apply the map
+ *			until it is renamed; its log and check_cluster() (epoch) say so.
  *
- * LOCKS: on the authority, the map's lock from before _join() to the end of the transaction, so two add_node run one after
- * the other; on the new database, the identity's lock within _join().  The network is waited for under the map's lock, at most
- * a few times concord.connect_timeout.
+ * LOCKS: on the authority, the map's lock from before _join() to the end of the transaction, so
+ * two add_node run one after the other; on the new database, the identity's lock within _join().
+ * The network is waited for under the map's lock, at most a few times concord.connect_timeout.
  */
 #include "postgres.h"
 
@@ -67,14 +78,15 @@ concord_check_server(const ConcordProbe *probe, const char *name)
 	if (probe->protocol < Max(CONCORD_PROTOCOL - 1, 1) || probe->protocol > CONCORD_PROTOCOL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("node \"%s\" speaks protocol %d, this node speaks %d", name, probe->protocol,
-						CONCORD_PROTOCOL),
-				 errdetail("It runs pg_concord %s, this node %s.", probe->version, CONCORD_VERSION)));
+				 errmsg("node \"%s\" speaks protocol %d, this node speaks %d", name,
+						probe->protocol, CONCORD_PROTOCOL),
+				 errdetail("It runs pg_concord %s, this node %s.", probe->version,
+						   CONCORD_VERSION)));
 	if (strcmp(probe->version, probe->extversion) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"pg_concord\" is version %s on node \"%s\", its library is version %s",
-						probe->extversion, name, probe->version),
+				 errmsg("extension \"pg_concord\" on node \"%s\" is version %s, its library %s",
+						name, probe->extversion, probe->version),
 				 errhint("Run ALTER EXTENSION pg_concord UPDATE in that database, or restart its server with the matching library.")));
 	if (probe->max_prepared <= 0)
 		ereport(ERROR,
@@ -83,14 +95,21 @@ concord_check_server(const ConcordProbe *probe, const char *name)
 				 errhint("Set it to at least max_connections there and restart the server.")));
 }
 
-/* 55000 unless the database has no identity, or one that may be replaced by this cluster's. */
+/*
+ * 55000 unless the database has no identity, or one that may be replaced by this cluster's: an
+ * intent to join it, or a membership that this map does not have any more.
+ */
 static void
 check_no_member(const ConcordProbe *probe, const char *name, const char *cluster)
 {
 	const char *hint;
 
-	if (probe->cluster == NULL || strcmp(probe->membership, "removed") == 0 ||
-		(strcmp(probe->membership, "joining") == 0 && strcmp(probe->cluster, cluster) == 0))
+	if (probe->cluster == NULL || strcmp(probe->membership, "removed") == 0)
+		return;
+	if (strcmp(probe->cluster, cluster) == 0 &&
+		(strcmp(probe->membership, "joining") == 0 ||
+		 (strcmp(probe->membership, "member") == 0 &&
+		  concord_map_node(concord_map_member(), probe->node_id) == NULL)))
 		return;
 	if (strcmp(probe->membership, "detached") == 0)
 		hint = "Call concord.leave_cluster() there first, or concord.adopt_node() if it is to take that node's place.";
@@ -110,7 +129,9 @@ static void
 check_not_known(const ConcordProbe *probe)
 {
 	const char *params[2] = {probe->system_identifier, probe->database};
-	char	   *known = concord_owner_call("SELECT concord._node_on($1::bigint, $2::oid)", 2, params);
+	char	   *known;
+
+	known = concord_owner_call("SELECT concord._node_on($1::bigint, $2::oid)", 2, params);
 
 	if (known != NULL)
 		ereport(ERROR,
@@ -124,13 +145,13 @@ check_candidate(const ConcordProbe *probe, const NewNode *new_node, const char *
 {
 	const char *name = new_node->name;
 
-	check_not_known(probe);
-	concord_check_server(probe, name);
 	if (probe->in_recovery)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the server of node \"%s\" is a standby", name),
 				 errhint("Add its primary, or use concord.add_replica.")));
+	check_not_known(probe);
+	concord_check_server(probe, name);
 	if (probe->read_only)
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
@@ -140,7 +161,8 @@ check_candidate(const ConcordProbe *probe, const NewNode *new_node, const char *
 	if (!probe->superuser)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" is not a superuser on node \"%s\"", new_node->mapping_user, name),
+				 errmsg("role \"%s\" is not a superuser on node \"%s\"",
+						new_node->mapping_user, name),
 				 errhint("Name a superuser of that server in the connection string.")));
 	if (strcmp(probe->encoding, GetDatabaseEncodingName()) != 0)
 		ereport(ERROR,
@@ -156,8 +178,8 @@ check_candidate(const ConcordProbe *probe, const NewNode *new_node, const char *
 }
 
 /*
- * Can the protocol role reach the new node from here, and is it the node meant?  If not, the node would
- * never become a member: better an error now.
+ * Can the protocol role reach the new node from here, and is it the node meant?  If not, the node
+ * would never become a member: better an error now.
  */
 static void
 check_protocol_way(const ConcordMap *map, const NewNode *new_node, const char *cluster, int node_id)
@@ -172,11 +194,12 @@ check_protocol_way(const ConcordMap *map, const NewNode *new_node, const char *c
 		psprintf("%d", map->self_generation)
 	};
 
-	options = list_concat_copy(new_node->options,
-							   concord_mapping_options(own->serverid, concord_node_role_oid(false), true));
+	options = concord_mapping_options(own->serverid, concord_node_role_oid(false), true);
+	options = list_concat_copy(new_node->options, options);
 	link = concord_link_open(new_node->name, options);
-	reply = concord_link_call(link, "SELECT node_id FROM concord._heartbeat($1, $2, $3, $4, $5, $6)",
-							  6, params, concord_connect_timeout_ms);
+	reply = concord_link_call(link,
+							  "SELECT node_id FROM concord._heartbeat($1, $2, $3, $4, $5, $6)", 6,
+							  params, concord_connect_timeout_ms);
 	if (!reply->ok)
 		ereport(ERROR,
 				(errcode(reply->sqlstate),
@@ -194,6 +217,7 @@ add_node_here(NewNode *new_node)
 	char	   *cluster = concord_uuid_text(&concord_map_member()->cluster_id);
 	const char *name = new_node->name;
 	ConcordLink *link;
+	ConcordReply *reply;
 	ConcordProbe *probe;
 	const ConcordMap *map;
 	const char *join[6];
@@ -219,9 +243,9 @@ add_node_here(NewNode *new_node)
 	join[4] = nonce;
 	join[5] = concord_owner_call("SELECT concord._map_json()", 0, NULL);
 	/* the new node opens a connection to this one in the course of it */
-	concord_reply_check(link, concord_link_call(link, "SELECT concord._join($1, $2, $3, $4, $5, $6)",
-												6, join,
-												Min(concord_connect_timeout_ms, INT_MAX / 2) * 2));
+	reply = concord_link_call(link, "SELECT concord._join($1, $2, $3, $4, $5, $6)", 6, join,
+							  Min(concord_connect_timeout_ms, INT_MAX / 2) * 2);
+	concord_reply_check(link, reply);
 	concord_link_close(link);
 	check_protocol_way(map, new_node, cluster, atoi(node_id));
 
@@ -235,8 +259,8 @@ add_node_here(NewNode *new_node)
 	row[7] = nonce;
 	row[8] = new_node->mapping_role;
 	row[9] = new_node->mapping_user;
-	(void) concord_owner_call("SELECT concord._insert_node($1::int, $2::name, $3::text[], $4, $5::real,"
-							  " $6::bigint, $7::oid, $8::uuid, $9::name, $10)", 10, row);
+	(void) concord_owner_call("SELECT concord._insert_node($1::int, $2::name, $3::text[], $4,"
+							  " $5::real, $6::bigint, $7::oid, $8::uuid, $9::name, $10)", 10, row);
 	return atoi(node_id);
 }
 

@@ -2,20 +2,22 @@
  * map.c
  *		This backend's copy of the cluster's map, and how it learns of changes.
  *
- * WHAT: concord_map() answers from memory.  The tables local_node, map_state and map_node are read again after
- * anybody changed them.
+ * WHAT: concord_map() answers from memory.  The tables local_node, map_state and map_node are
+ * read again after anybody changed them.
  *
- * PROMISE: a map returned is one that was committed as a whole (or is this transaction's own uncommitted
- * one): all tables are read with one snapshot.  It is at least as new as the newest change whose
- * invalidation this backend has accepted.
+ * PROMISE: a map returned is one that was committed as a whole (or is this transaction's own
+ * uncommitted one): all tables are read with one snapshot.  It is at least as new as the newest
+ * change whose invalidation this backend has accepted.
  *
  * INVARIANTS
- * M1 Whoever changes one of the tables calls concord._map_changed() in the same transaction, after the
- *    change: it invalidates map_state's relcache entry, which every backend's callback (and a standby's) hears of
- *    when the change commits, and this backend at once.
- * M2 current is replaced only inside concord_map() and concord_map_refresh(), so a pointer lives until the next call.
- * M3 The shared entry's map_epoch is told after the commit, never before; it is a hint.  Waiters read the
- *    tables again when they hear it, since invalidations are sent only after this callback.
+ * M1 Whoever changes one of the tables calls concord._map_changed() in the same transaction,
+ *    after the change: it invalidates map_state's relcache entry, which every backend's callback
+ *    (and a standby's) hears of when the change commits, and this backend at once.
+ * M2 current is replaced only inside concord_map() and concord_map_refresh(), so a pointer lives
+ *    until the next call.
+ * M3 The shared entry's map_epoch is told after the commit, never before; it is a hint.  Waiters
+ *    read the tables again when they hear it, since invalidations are sent only after this
+ *    callback.
  *
  * LOCKS: AccessShare on the tables while reading; ConcordShared->lock alone at commit.
  *
@@ -443,9 +445,12 @@ bool
 concord_map_await(int64 epoch, int from_node, int timeout_ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	static uint32 wait_event = 0;
 	ConcordDatabase *entry;
 	bool		arrived;
 
+	if (wait_event == 0)
+		wait_event = concord_wait_event("ConcordMap");
 	concord_require_preload();
 	AcceptInvalidationMessages();
 	if (concord_map()->epoch >= epoch)
@@ -463,7 +468,7 @@ concord_map_await(int64 epoch, int from_node, int timeout_ms)
 		if (left <= 0)
 			break;
 		(void) ConditionVariableTimedSleep(&entry->map_cv, Min(left, WAIT_SLICE_MS),
-										   concord_wait_event("ConcordMap"));
+										   wait_event);
 	}
 	ConditionVariableCancelSleep();
 	return arrived;
@@ -481,6 +486,12 @@ concord_map_changed(PG_FUNCTION_ARGS)
 	current_valid = false;
 	map_changed = true;
 	PG_RETURN_VOID();
+}
+
+bool
+concord_map_changed_here(void)
+{
+	return map_changed;
 }
 
 static void

@@ -2,15 +2,17 @@
  * mapping.c
  *		User mappings of the nodes' servers: which remote user, with which secret, a role is.
  *
- * WHAT: concord.map_user() sets a role's mapping on every node for every node; _put_mappings() gives a new node's server
- * the mappings that this node's own server has.
+ * WHAT: concord.map_user() sets a role's mapping on every node for every node; _put_mappings()
+ * gives a new node's server the mappings that this node's own server has.
  *
- * PROMISE: a secret goes from map_user's argument into pg_user_mapping, and to other nodes as a parameter over the
- * caller's own connections, whose servers were told before not to log parameters.  It is in no statement's text, no message, no
- * table of ours and no map.  What a role was mapped to lasts: nodes added later are mapped like this node's own server.
+ * PROMISE: a secret goes from map_user's argument into pg_user_mapping, and to other nodes as a
+ * parameter over the caller's own connections, whose servers were told before not to log
+ * parameters.  It is in no statement's text, no message, no table of ours and no map.  What a
+ * role was mapped to lasts: nodes added later are mapped like this node's own server.
  *
- * What is left when something dies: this node's mappings are one transaction; each other node's is one there.  A
- * node that was missed is a row in the result, and the same call again does no harm.
+ * What is left when something dies: this node's mappings are one transaction; each other node's
+ * is one there.  A node that was missed is a row in the result, and the same call again does no
+ * harm.
  */
 #include "postgres.h"
 
@@ -84,8 +86,8 @@ role_spec(const char *role)
 }
 
 /*
- * Sets a mapping to exactly these options.  Called as the servers' owner; the nodes are built here, because a statement's text
- * would carry the secret into error contexts and statistics.
+ * Sets a mapping to exactly these options.  Called as the servers' owner; the nodes are built
+ * here, because a statement's text would carry the secret into error contexts and statistics.
  */
 static void
 set_mapping(const char *server, const char *role, Oid roleid, List *options)
@@ -161,7 +163,10 @@ mappings_of(Oid serverid)
 	return result;
 }
 
-/* The mapping of the role that added the node: the user it named, with its secret from here if the user is the same. */
+/*
+ * The mapping of the role that added the node: the user it named, with its secret from here if
+ * the user is the same.
+ */
 static void
 put_adder(const char *server, Oid serverid, const char *role, const char *user, List *own,
 		  bool replace_user)
@@ -222,7 +227,11 @@ concord_put_mappings(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The options of map_user() as DefElems, the user added; 22023, and nothing of a malformed option is shown. */
+/*
+ * The options of map_user() as DefElems, the user added.  Everything that a mapping's options can
+ * be refused for is found here, before another node is asked: 22023, HV00D, 42710.  No value is
+ * shown, and nothing at all of a malformed option.
+ */
 static List *
 parse_options(List *options, const char *role)
 {
@@ -240,22 +249,49 @@ parse_options(List *options, const char *role)
 					 errmsg("malformed user mapping option"),
 					 errhint("Give options as keyword=value.")));
 		*equals = '\0';
+		if (!concord_option_allowed(keyword, true))
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("invalid option \"%s\"", keyword),
+					 errhint("A user mapping takes user, password, sslcert, sslkey, sslpassword, passfile and password_required.")));
+		if (option_value(result, keyword) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("option \"%s\" is given more than once", keyword)));
 		result = lappend(result, option_of(keyword, equals + 1));
+		if (strcmp(keyword, "password_required") == 0)
+			(void) defGetBoolean(llast(result));
 	}
 	if (option_value(result, "user") == NULL && strcmp(role, "public") != 0)
 		result = lappend(result, option_of("user", role));
 	return result;
 }
 
-/* Maps a role on this node for all nodes of the map. */
-static void
-map_user_here(const ConcordMap *map, const char *role, List *options)
+static Oid
+mapped_role(const char *role)
 {
-	Oid			roleid = strcmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false);
-	int			n = map->nnodes;
-	char	  **servers = palloc(n * sizeof(char *));
-	List	   *parsed = parse_options(options, role);
+	return strcmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false);
+}
 
+/*
+ * Maps a role on this node for all nodes of the map.  The locks keep a node from being added
+ * meanwhile, whose server would take the mapping as it was before.
+ */
+static void
+map_user_here(const char *role, List *options)
+{
+	Oid			roleid = mapped_role(role);
+	List	   *parsed = parse_options(options, role);
+	const ConcordMap *map;
+	char	  **servers;
+	int			n;
+
+	(void) concord_owner_call("SELECT concord._lock_identity()", 0, NULL);
+	(void) concord_owner_call("SELECT concord._lock_map()", 0, NULL);
+	(void) concord_map_refresh();
+	map = concord_map_member();
+	n = map->nnodes;
+	servers = palloc(n * sizeof(char *));
 	for (int i = 0; i < n; i++)
 		servers[i] = pstrdup(NameStr(map->nodes[i].name));
 	for (int i = 0; i < n; i++)
@@ -271,75 +307,6 @@ map_user_here(const ConcordMap *map, const char *role, List *options)
 }
 
 static void
-put_row(ReturnSetInfo *rsinfo, const char *node, bool ok, const char *detail)
-{
-	Datum		values[3];
-	bool		nulls[3] = {false, false, detail == NULL};
-	NameData	name;
-
-	namestrcpy(&name, node);
-	values[0] = NameGetDatum(&name);
-	values[1] = CStringGetTextDatum(ok ? "ok" : "error");
-	values[2] = detail != NULL ? CStringGetTextDatum(detail) : (Datum) 0;
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-/*
- * Takes the answers of one round: a node that failed gets its row and leaves the list.  Returns
- * how many are left.
- */
-static int
-drop_failed(ReturnSetInfo *rsinfo, ConcordLink **links, char **names, ConcordReply **replies,
-			int n)
-{
-	int			kept = 0;
-
-	for (int i = 0; i < n; i++)
-	{
-		if (replies[i] != NULL && replies[i]->ok)
-		{
-			links[kept] = links[i];
-			names[kept++] = names[i];
-			continue;
-		}
-		concord_link_close(links[i]);
-		put_row(rsinfo, names[i], false,
-				replies[i] == NULL ? psprintf("It did not answer within %d ms.",
-											  concord_connect_timeout_ms) :
-				replies[i]->detail != NULL ? psprintf("%s: %s", replies[i]->message,
-													  replies[i]->detail) :
-				replies[i]->message);
-	}
-	return kept;
-}
-
-/* Opens a link to each other node as the caller; nodes without a mapping get their row at once. */
-static int
-open_links(ReturnSetInfo *rsinfo, const ConcordMap *map, ConcordLink **links, char **names)
-{
-	int			n = 0;
-
-	for (int i = 0; i < map->nnodes; i++)
-	{
-		const ConcordNode *node = &map->nodes[i];
-		char	   *name = pstrdup(NameStr(node->name));
-
-		if (node->node_id == map->self)
-			continue;
-		if (!concord_has_mapping(node->serverid, GetUserId(), false))
-		{
-			put_row(rsinfo, name, false,
-					psprintf("role \"%s\" has no user mapping for it",
-							 GetUserNameFromId(GetUserId(), false)));
-			continue;
-		}
-		links[n] = concord_link_open(name, concord_server_options(node->serverid, GetUserId(), false));
-		names[n++] = name;
-	}
-	return n;
-}
-
-static void
 map_user_elsewhere(ReturnSetInfo *rsinfo, const ConcordMap *map, const char *role, List *options)
 {
 	/* before anything secret is sent: also what auto_explain would write down */
@@ -347,25 +314,12 @@ map_user_elsewhere(ReturnSetInfo *rsinfo, const ConcordMap *map, const char *rol
 		"SELECT pg_catalog.set_config('log_parameter_max_length', '0', false),"
 		" pg_catalog.set_config('log_parameter_max_length_on_error', '0', false),"
 		" pg_catalog.set_config('auto_explain.log_parameter_max_length', '0', false)";
-	ConcordLink **links = palloc0(map->nnodes * sizeof(ConcordLink *));
-	char	  **names = palloc0(map->nnodes * sizeof(char *));
 	const char *params[2] = {role, concord_list_to_array(options)};
-	ConcordReply **replies;
-	int			n = open_links(rsinfo, map, links, names);
+	ConcordAskedNodes *nodes = concord_ask_nodes(rsinfo, map);
 
-	replies = concord_ask_all(links, n, quiet, 0, NULL,
-							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														  concord_connect_timeout_ms));
-	n = drop_failed(rsinfo, links, names, replies, n);
-	replies = concord_ask_all(links, n, "SELECT concord._map_user($1, $2)", 2, params,
-							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														  concord_connect_timeout_ms));
-	n = drop_failed(rsinfo, links, names, replies, n);
-	for (int i = 0; i < n; i++)
-	{
-		put_row(rsinfo, names[i], true, NULL);
-		concord_link_close(links[i]);
-	}
+	concord_ask_more(rsinfo, nodes, quiet, 0, NULL);
+	concord_ask_more(rsinfo, nodes, "SELECT concord._map_user($1, $2)", 2, params);
+	concord_ask_done(rsinfo, nodes);
 }
 
 Datum
@@ -387,11 +341,16 @@ concord_map_user(PG_FUNCTION_ARGS)
 	if (map->nnodes > 1)
 		concord_no_block(what);
 
+	/* what is wrong with the arguments is an error before anybody is asked */
+	(void) mapped_role(role);
+	(void) parse_options(options, role);
+
+	/* others first: no lock is held here while they take theirs */
 	InitMaterializedSRF(fcinfo, 0);
-	map_user_here(map, role, options);
-	map = concord_map_member();
-	put_row((ReturnSetInfo *) fcinfo->resultinfo, NameStr(map->self_name), true, NULL);
 	map_user_elsewhere((ReturnSetInfo *) fcinfo->resultinfo, map, role, options);
+	map_user_here(role, options);
+	concord_put_status((ReturnSetInfo *) fcinfo->resultinfo,
+					   NameStr(concord_map_member()->self_name), true, NULL);
 	concord_show_statement(&hide);
 	return (Datum) 0;
 }
@@ -408,7 +367,7 @@ concord_map_user_here(PG_FUNCTION_ARGS)
 	concord_require_superuser("concord.map_user()");
 	role = concord_arg_name(fcinfo, 0, "role");
 	concord_arg_not_null(fcinfo, 1, "options");
-	map_user_here(concord_map_member(), role, concord_array_to_list(PG_GETARG_DATUM(1)));
+	map_user_here(role, concord_array_to_list(PG_GETARG_DATUM(1)));
 	concord_show_statement(&hide);
 	PG_RETURN_VOID();
 }

@@ -5,12 +5,13 @@
  * WHAT: concord.create_cluster(), remove_node(), set_node(), and the view of a node's address that
  * these share.  add_node() is in join.c.
  *
- * PROMISE: as authority.c.  create_cluster() stores an address only after a connection through it has reached this very
- * database; set_node() only after it has reached the node's.
+ * PROMISE: as authority.c.  create_cluster() stores an address only after a connection through it
+ * has reached this very database; set_node() only after it has reached the node's.
  *
  * What is left when something dies: each is one local transaction here (or, forwarded, one on the
- * authority): all or nothing.  A removed node that could not be told keeps its old map until it asks the
- * authority, which answers that it is not in the cluster; the other nodes do not talk to it any more.
+ * authority): all or nothing.  A removed node that could not be told keeps its old map until it
+ * asks the authority, which answers that it is not in the cluster; the other nodes do not talk to
+ * it any more.
  */
 #include "postgres.h"
 
@@ -78,8 +79,8 @@ concord_create_cluster(PG_FUNCTION_ARGS)
 	params[4] = GetUserNameFromId(GetUserId(), false);
 	params[5] = user;
 	PG_RETURN_DATUM(DirectFunctionCall1(uuid_in, CStringGetDatum(
-		concord_owner_call("SELECT concord._create_cluster($1::name, $2::text[], $3::bigint, $4::oid,"
-						   " $5::name, $6)", 6, params))));
+		concord_owner_call("SELECT concord._create_cluster($1::name, $2::text[], $3::bigint,"
+						   " $4::oid, $5::name, $6)", 6, params))));
 }
 
 /* On the authority, with the map locked. */
@@ -146,8 +147,8 @@ concord_remove_node(PG_FUNCTION_ARGS)
 }
 
 /*
- * 55000 unless an address reaches the node's database: the one the map knows, or one that holds the node's identity
- * and waits to be adopted.
+ * 55000 unless an address reaches the node's database: the one the map knows, or one that holds
+ * the node's identity and waits to be adopted.
  */
 static void
 check_address(const ConcordNode *node, const char *cluster, List *options, const char *user)
@@ -159,13 +160,7 @@ check_address(const ConcordNode *node, const char *cluster, List *options, const
 	char	   *known;
 	const char *where[2];
 
-	if (user != NULL)
-		link = concord_address_link(name, options, user);
-	else
-		link = concord_link_open(name,
-								 list_concat_copy(options,
-												  concord_mapping_options(node->serverid, GetUserId(),
-																		  false)));
+	link = concord_node_link(node, name, options, user);
 	probe = concord_probe(link, name);
 	concord_link_close(link);
 

@@ -2,9 +2,10 @@
  * owner.c
  *		How the room's C reaches its tables, and the checks its entry points begin with.
  *
- * PROMISE: a statement run here has the rights of the extension's owner and nothing of the caller's but
- * the transaction.  The user is switched back by concord_owner_end(), or by PostgreSQL itself
- * when an error ends the (sub)transaction.  No text here holds a value the user gave: values travel as parameters.
+ * PROMISE: a statement run here has the rights of the extension's owner and nothing of the
+ * caller's but the transaction.  The user is switched back by concord_owner_end(), or by
+ * PostgreSQL itself when an error ends the (sub)transaction.  No text here holds a value the user
+ * gave: values travel as parameters.
  */
 #include "postgres.h"
 
@@ -145,8 +146,7 @@ concord_require_superuser(const char *what)
 	if (!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be superuser to call %s", what),
-				 errdetail("It makes the server connect to an address.")));
+				 errmsg("must be superuser to call %s", what)));
 }
 
 Oid

@@ -2,11 +2,12 @@
  * replica.c
  *		Replicas of nodes in the map.
  *
- * WHAT: concord.add_replica() and remove_replica().  A replica is a physical standby that users may read from; it has no
- * identity of its own (it holds a copy of its node's) and is reached with the node's user mappings.
+ * WHAT: concord.add_replica() and remove_replica().  A replica is a physical standby that users
+ * may read from; it has no identity of its own (it holds a copy of its node's) and is reached
+ * with the node's user mappings.
  *
- * PROMISE: as authority.c; a replica is stored only after a connection through its address has reached a standby
- * of that very node.
+ * PROMISE: as authority.c; a replica is stored only after a connection through its address has
+ * reached a standby of that very node.
  */
 #include "postgres.h"
 
@@ -27,13 +28,7 @@ check_standby(const ConcordNode *node, const char *replica, List *options, const
 	const char *where[2];
 	char	   *known;
 
-	if (user != NULL)
-		link = concord_address_link(replica, options, user);
-	else
-		link = concord_link_open(replica,
-								 list_concat_copy(options,
-												  concord_mapping_options(node->serverid, GetUserId(),
-																		  false)));
+	link = concord_node_link(node, replica, options, user);
 	probe = concord_probe(link, replica);
 	concord_link_close(link);
 
@@ -48,7 +43,8 @@ check_standby(const ConcordNode *node, const char *replica, List *options, const
 	if (!probe->in_recovery)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the connection string reaches the primary of node \"%s\", not a standby", name)));
+				 errmsg("the connection string reaches the primary of node \"%s\", not a standby",
+						name)));
 }
 
 static void

@@ -4,18 +4,19 @@
  *
  * WHO RUNS AS WHOM: what a user may call is decided by EXECUTE on the C function (and, where an
  * address is given, by superuser()).  Behind that, the tables are changed by PL/pgSQL functions of
- * cluster.sql, called through concord_owner_call() as the extension's owner; nobody else has rights on
- * them.  A connection to another node is the caller's own mapping, never the owner's.
+ * cluster.sql, called through concord_owner_call() as the extension's owner; nobody else has
+ * rights on them.  A connection to another node is the caller's own mapping, never the owner's.
  *
  * LOCKS, in this order: local_node (LOCK TABLE .. SHARE ROW EXCLUSIVE, by whatever changes the
- * identity or applies a map), then map_state's row (FOR UPDATE, by whatever changes the map).  Readers
- * take neither.
+ * identity or applies a map), then map_state's row (FOR UPDATE, by whatever changes the map).
+ * Readers take neither.
  */
 #ifndef CONCORD_CLUSTER_ROOM_H
 #define CONCORD_CLUSTER_ROOM_H
 
 #include "cluster/map.h"
 #include "fmgr.h"
+#include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
 #include "peer/link.h"
 
@@ -23,8 +24,9 @@
 
 /*
  * Runs one statement as the extension's owner; parameters are text ($1::type in the statement).
- * Returns the first column of the first row as text, NULL for SQL NULL or no row.  The statement must not use
- * operators or unqualified names: the caller's search_path is in force until a function pins it.
+ * Returns the first column of the first row as text, NULL for SQL NULL or no row.  The statement
+ * must not use operators or unqualified names: the caller's search_path is in force until a
+ * function pins it.
  */
 extern char *concord_owner_call(const char *sql, int nparams, const char *const *params);
 
@@ -42,7 +44,10 @@ typedef struct ConcordOwnerScope
 extern void concord_owner_begin(ConcordOwnerScope *scope);
 extern void concord_owner_end(const ConcordOwnerScope *scope);
 
-/* 55000 without the preload, 25006 on a standby and in a read-only transaction; what names the function. */
+/*
+ * 55000 without the preload, 25006 on a standby and in a read-only transaction; what names the
+ * function.
+ */
 extern void concord_require_writable(const char *what);
 /* 42501 unless the current user is a superuser. */
 extern void concord_require_superuser(const char *what);
@@ -66,6 +71,8 @@ extern List *concord_array_to_list(Datum array);
 
 /* Notes for the worker that a node has a newer map, and wakes it. */
 extern void concord_map_want(int64 epoch, int from_node);
+/* Has this transaction changed identity or map? */
+extern bool concord_map_changed_here(void);
 /* Is it the extension's table local_node?  Asks the catalogs, not the cache. */
 extern bool concord_identity_is_table(Oid relid);
 /* What that table alone says. */
@@ -91,11 +98,13 @@ typedef struct ConcordProbe
 	char	   *membership;		/* as concord_membership_name() */
 	char	   *cluster;		/* NULL without identity */
 	int			node_id;		/* 0 without identity */
-	char	   *node;			/* NULL without identity */
+	const char *node;			/* '' without identity */
 } ConcordProbe;
 
 /* Asks; raises 55000 if the extension is not there, else what the reply says. */
 extern ConcordProbe *concord_probe(ConcordLink *link, const char *name);
+/* The same; NULL for whatever is in the way. */
+extern ConcordProbe *concord_probe_quietly(ConcordLink *link);
 /* Does it describe this very database? */
 extern bool concord_probe_is_self(const ConcordProbe *probe);
 /* "it is node "b" of cluster ..." for errdetail */
@@ -118,17 +127,23 @@ concord_is_authority(const ConcordMap *map)
 }
 
 /*
- * Runs a map-changing statement on the authority as the caller's own mapping, waits (with await) until this
- * node has the resulting map, and returns the first column as text.  25001 in a transaction block, 08006 when the
- * authority cannot be reached (nothing was done), 08007 when its answer was lost.
+ * Runs a map-changing statement on the authority as the caller's own mapping, waits (with await)
+ * until this node has the resulting map, and returns the first column as text.  25001 in a
+ * transaction block, 08006 when the authority cannot be reached (nothing was done), 08007 when
+ * its answer was lost.
  */
 extern char *concord_forward(const ConcordMap *map, const char *what, const char *sql,
 							 int nparams, const char *const *params, bool await);
 /* The first half of that: a checked link to the authority, connected as the caller. */
 extern ConcordLink *concord_authority_link(const ConcordMap *map);
+/* How long the answer to a statement over that link is waited for. */
+extern int	concord_forward_timeout_ms(void);
 /* 25001 in a transaction block. */
 extern void concord_no_block(const char *what);
-/* Takes the lock on the map, waits for others' changes; returns the map as it is now. Only on the authority. */
+/*
+ * Takes the lock on the map, waits for others' changes; returns the map as it is now. Only on the
+ * authority.
+ */
 extern const ConcordMap *concord_lock_map(void);
 /* The owners as concord._change_map() wants them: hex of big-endian int16. */
 extern char *concord_owners_hex(const int16 owner[CONCORD_SLOTS]);
@@ -149,10 +164,32 @@ extern void concord_check_server(const ConcordProbe *probe, const char *name);
 
 /* ---- mapping.c ---- */
 
-/* A role's own mapping for a server, as libpq options (those of the server left out); rights as concord_server_options(). */
+/*
+ * A role's own mapping for a server, as libpq options (those of the server left out); rights as
+ * concord_server_options().
+ */
 extern List *concord_mapping_options(Oid serverid, Oid userid, bool for_protocol);
 /* Is there a mapping that concord_server_options() would take? */
 extern bool concord_has_mapping(Oid serverid, Oid userid, bool for_protocol);
+
+/*
+ * ---- others.c: all other nodes at once, as the caller; what happened are rows (node, status,
+ * detail) ----
+ */
+
+typedef struct ConcordAskedNodes ConcordAskedNodes;
+
+extern ConcordAskedNodes *concord_ask_nodes(ReturnSetInfo *rsinfo, const ConcordMap *map);
+/*
+ * One statement to all that have answered so far; who fails gets its row and is left out from
+ * then on.
+ */
+extern void concord_ask_more(ReturnSetInfo *rsinfo, ConcordAskedNodes *nodes, const char *sql,
+							 int nparams, const char *const *params);
+/* A row "ok" for the rest. */
+extern void concord_ask_done(ReturnSetInfo *rsinfo, ConcordAskedNodes *nodes);
+extern void concord_put_status(ReturnSetInfo *rsinfo, const char *node, bool ok,
+							   const char *detail);
 
 /* ---- health.c ---- */
 
@@ -162,18 +199,28 @@ extern const char *concord_health_name(int health);
 /* ---- conninfo.c ---- */
 
 /*
- * Parses an address given by a user and completes it, so that every node understands it alike: a host
- * is required, port and dbname become explicit.  *user is the user in it, or the current role's name.
- * given_user: was there one?  The statement of an error here is kept out of the log.
+ * Parses an address given by a user and completes it, so that every node understands it alike: a
+ * host is required, port and dbname become explicit.  *user is the user in it, or the current
+ * role's name. given_user: was there one?  The statement of an error here is kept out of the log.
  */
 extern List *concord_address_parse(const char *conninfo, char **user, bool *given_user);
-/* A text[] of options that another node has parsed: 22023 if one may not stand on a server, or is none. */
+/*
+ * A text[] of options that another node has parsed: 22023 if one may not stand on a server, or is
+ * none.
+ */
 extern List *concord_options_checked(Datum array);
 extern List *concord_options_with(List *options, const char *keyword, const char *value);
 /* A link to an address as a user that is not (yet) mapped. */
 extern ConcordLink *concord_address_link(const char *name, List *options, const char *user);
-/* Pushes an error context that keeps the statement (with a secret in it) out of the server's log. */
-typedef struct ErrorContextCallback ErrorContextCallback;
+/*
+ * A link as the caller to a node's address in the map (options NIL), or to another address for
+ * it; as user, or, when that is NULL, by the caller's mapping for the node.
+ */
+extern ConcordLink *concord_node_link(const ConcordNode *node, const char *name, List *options,
+									  const char *user);
+/*
+ * Pushes an error context that keeps the statement (with a secret in it) out of the server's log.
+ */
 extern void concord_hide_statement(ErrorContextCallback *callback);
 extern void concord_show_statement(ErrorContextCallback *callback);
 

@@ -3,9 +3,11 @@
  *		Which node owns which slot: planning it, changing it in the map.
  *
  * WHAT: concord.rebalance(), rebalance_plan(), move_slot(), assign_lost_slots().
- * The plan itself is core's (placement.c); here it is read from the map and stored as the next epoch.
+ * The plan itself is core's (placement.c); here it is read from the map and stored as the next
+ * epoch.
  *
- * PROMISE: as authority.c.  One call is one epoch, whatever number of slots it moves; a call that moves nothing makes none.
+ * PROMISE: as authority.c.  One call is one epoch, whatever number of slots it moves; a call that
+ * moves nothing makes none.
  *
  * A crash leaves the old owners or the new ones.
  */
@@ -187,7 +189,9 @@ concord_assign_lost_slots(PG_FUNCTION_ARGS)
 										 &name, true)));
 }
 
-/* _loses_slot(before, after, node_id): does the node own a slot before that it does not own after? */
+/*
+ * _loses_slot(before, after, node_id): does the node own a slot before that it does not own after?
+ */
 Datum
 concord_loses_slot(PG_FUNCTION_ARGS)
 {

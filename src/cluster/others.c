@@ -1,0 +1,144 @@
+/*
+ * others.c
+ *		Asking all other nodes the same as the caller, and a row for each of how it went.
+ *
+ * WHAT: what map_user() and send_map() share: links to all other nodes as the caller's own
+ * mappings, rounds of one statement to all that are still answering, and rows (node, status,
+ * detail).
+ *
+ * PROMISE: no node delays another, and none more than concord.connect_timeout a round; a node's
+ * failure is its row, not an error.
+ */
+#include "postgres.h"
+
+#include "base/settings.h"
+#include "cluster/room.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+
+struct ConcordAskedNodes
+{
+	int			n;				/* still answering */
+	ConcordLink **links;
+	char	  **names;
+};
+
+PG_FUNCTION_INFO_V1(concord_send_map);
+
+void
+concord_put_status(ReturnSetInfo *rsinfo, const char *node, bool ok, const char *detail)
+{
+	Datum		values[3];
+	bool		nulls[3] = {false, false, detail == NULL};
+	NameData	name;
+
+	namestrcpy(&name, node);
+	values[0] = NameGetDatum(&name);
+	values[1] = CStringGetTextDatum(ok ? "ok" : "error");
+	values[2] = detail != NULL ? CStringGetTextDatum(detail) : (Datum) 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+ConcordAskedNodes *
+concord_ask_nodes(ReturnSetInfo *rsinfo, const ConcordMap *map)
+{
+	ConcordAskedNodes *nodes = palloc0(sizeof(ConcordAskedNodes));
+
+	nodes->links = palloc0(map->nnodes * sizeof(ConcordLink *));
+	nodes->names = palloc0(map->nnodes * sizeof(char *));
+	for (int i = 0; i < map->nnodes; i++)
+	{
+		const ConcordNode *node = &map->nodes[i];
+		char	   *name = pstrdup(NameStr(node->name));
+
+		if (node->node_id == map->self)
+			continue;
+		if (!concord_has_mapping(node->serverid, GetUserId(), false))
+		{
+			concord_put_status(rsinfo, name, false,
+							   psprintf("role \"%s\" has no user mapping for it",
+										GetUserNameFromId(GetUserId(), false)));
+			continue;
+		}
+		nodes->links[nodes->n] = concord_node_link(node, name, NIL, NULL);
+		nodes->names[nodes->n++] = name;
+	}
+	return nodes;
+}
+
+static const char *
+failure(const ConcordReply *reply)
+{
+	if (reply == NULL)
+		return psprintf("It did not answer within %d ms.", concord_connect_timeout_ms);
+	return reply->detail != NULL ? psprintf("%s: %s", reply->message, reply->detail) :
+		reply->message;
+}
+
+void
+concord_ask_more(ReturnSetInfo *rsinfo, ConcordAskedNodes *nodes, const char *sql, int nparams,
+				 const char *const *params)
+{
+	ConcordReply **replies;
+	int			kept = 0;
+
+	replies = concord_ask_all(nodes->links, nodes->n, sql, nparams, params,
+							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														  concord_connect_timeout_ms));
+	for (int i = 0; i < nodes->n; i++)
+	{
+		if (replies[i] != NULL && replies[i]->ok)
+		{
+			nodes->links[kept] = nodes->links[i];
+			nodes->names[kept++] = nodes->names[i];
+			continue;
+		}
+		concord_put_status(rsinfo, nodes->names[i], false, failure(replies[i]));
+		concord_link_close(nodes->links[i]);
+	}
+	nodes->n = kept;
+}
+
+void
+concord_ask_done(ReturnSetInfo *rsinfo, ConcordAskedNodes *nodes)
+{
+	for (int i = 0; i < nodes->n; i++)
+	{
+		concord_put_status(rsinfo, nodes->names[i], true, NULL);
+		concord_link_close(nodes->links[i]);
+	}
+	nodes->n = 0;
+}
+
+/*
+ * send_map(): pushes what otherwise is pulled.  Only the caller's own rights on the other nodes
+ * are used; they apply the map as if their worker had fetched it.
+ */
+Datum
+concord_send_map(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ConcordAskedNodes *nodes;
+	const ConcordMap *map;
+	const char *json;
+
+	concord_require_writable("concord.send_map()");
+	concord_require_superuser("concord.send_map()");
+	InitMaterializedSRF(fcinfo, 0);
+	(void) concord_map_member();
+	if (concord_map_changed_here())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the map was changed by this transaction"),
+				 errhint("Commit it first: what is sent cannot be rolled back.")));
+	json = concord_owner_call("SELECT concord._map_json()", 0, NULL);
+	map = concord_map_member();
+	nodes = concord_ask_nodes(rsinfo, map);
+	concord_ask_more(rsinfo, nodes, "SELECT concord._apply_map($1)", 1, &json);
+	concord_ask_done(rsinfo, nodes);
+	return (Datum) 0;
+}
