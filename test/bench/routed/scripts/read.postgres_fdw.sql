@@ -1,0 +1,1 @@
+SELECT abalance FROM fdw_way.accounts WHERE aid = :aid;

@@ -1,0 +1,1 @@
+SELECT plproxy_way.add_one(:aid);

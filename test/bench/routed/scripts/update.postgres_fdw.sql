@@ -1,0 +1,1 @@
+UPDATE fdw_way.accounts SET abalance = abalance + 1 WHERE aid = :aid;
