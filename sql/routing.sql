@@ -119,6 +119,9 @@ SELECT * FROM concord.query_on('b', 'SELECT current_setting(''search_path'')') A
 ROLLBACK;
 SELECT * FROM concord.query_on('b', 'SELECT x FROM hidden') AS t(x int);
 RESET search_path;
+-- and hold at the start of each transaction, whatever a statement there has set
+SELECT * FROM concord.query_on('b', $$SELECT set_config('search_path', 'other', false)$$) AS t(x text);
+SELECT * FROM concord.query_on('b', $$SELECT current_setting('search_path')$$) AS t(x text);
 
 -- notices and errors of a peer
 SELECT * FROM concord.query_on('b', 'SELECT chatty()') AS t(x int);

@@ -18,6 +18,10 @@
  *    concord.branch_state = writing (GUC_REPORT, sent before ReadyForQuery); it is reset
  *    with the transaction.
  *
+ * H5 What the caller told with its settings (search_path and formats) holds at the start of
+ *    each branch, whatever an earlier statement of the session has set with set_config() or in
+ *    a function.
+ *
  * A session that never said hello pays one test of a boolean per statement.
  */
 #include "postgres.h"
@@ -37,13 +41,21 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/uuid.h"
 
+#define SETTINGS_PREFIX "SELECT pg_catalog.set_config('search_path', $1, false)"
 #define HELLO_PREFIX "SELECT concord._hello("
 
 /* Is this session a peer's, and with which map was it last told to work? 0 = a new hello is due. */
 static bool peer_session = false;
 static int64 told_epoch = 0;
+
+/* H5: the settings the caller tells, and their values as told last; NULL = not told yet */
+static const char *const told_names[] = {
+	"search_path", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "lock_timeout"
+};
+static char *told_values[lengthof(told_names)];
 
 static ExecutorStart_hook_type previous_start = NULL;
 static ExecutorRun_hook_type previous_run = NULL;
@@ -162,6 +174,31 @@ report_writing(void)
 								 GUC_ACTION_LOCAL, true, WARNING, false);
 }
 
+/* The caller has just told its settings: keep them. */
+static void
+keep_settings(const char *source)
+{
+	if (source == NULL || strncmp(source, SETTINGS_PREFIX, sizeof(SETTINGS_PREFIX) - 1) != 0)
+		return;
+	for (int i = 0; i < (int) lengthof(told_names); i++)
+	{
+		if (told_values[i] != NULL)
+			pfree(told_values[i]);
+		told_values[i] = MemoryContextStrdup(TopMemoryContext,
+											 GetConfigOption(told_names[i], false, false));
+	}
+}
+
+/* A branch begins: put back what has changed since. */
+static void
+restore_settings(void)
+{
+	for (int i = 0; i < (int) lengthof(told_names); i++)
+		if (told_values[i] != NULL &&
+			strcmp(told_values[i], GetConfigOption(told_names[i], false, false)) != 0)
+			SetConfigOption(told_names[i], told_values[i], PGC_USERSET, PGC_S_SESSION);
+}
+
 static void
 hello_executor_start(QueryDesc *query, int eflags)
 {
@@ -205,7 +242,10 @@ hello_executor_finish(QueryDesc *query)
 	else
 		standard_ExecutorFinish(query);
 	if (peer_session)
+	{
 		report_writing();
+		keep_settings(query->sourceText);
+	}
 }
 
 static void
@@ -217,6 +257,9 @@ hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
 
 	if (peer_session && !control)
 		check_stale(source);
+	if (peer_session && control &&
+		((TransactionStmt *) statement->utilityStmt)->kind == TRANS_STMT_BEGIN)
+		restore_settings();
 	if (previous_utility)
 		previous_utility(statement, source, read_only_tree, context, params, environment, dest,
 						 completion);
