@@ -8,6 +8,9 @@
  * misdirect it; the peer's process id is what the peer's own hello said (until its first answer,
  * what the connection's start said).
  *
+ * A backend ignores a cancel while it reads its next command, which it does between the parts of one
+ * flush, so the request is repeated until the answers are complete.
+ *
  * PROMISE: returns within concord.cleanup_timeout; true only when every answer was consumed, so
  * that the connection is where we think it is.  Otherwise the caller closes it, and
  * the peer notices within a second (client_connection_check_interval, set by hello) and rolls back.
@@ -24,6 +27,10 @@
 #include "peer/link.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
+
+#define CANCEL_SQL "SELECT pg_catalog.pg_cancel_backend($1::pg_catalog.int4)"
+#define FIRST_INTERVAL_MS 50
+#define MAX_INTERVAL_MS 1000
 
 static ConcordLink *
 send_request(ConcordConn *conn)
@@ -42,8 +49,45 @@ send_request(ConcordConn *conn)
 		options = lappend(options, psprintf("hostaddr=%s", PQhostaddr(conn->pg)));
 	snprintf(pid, sizeof(pid), "%d", pid_of_peer);
 	link = concord_link_open(conn->name, options);
-	concord_link_send(link, "SELECT pg_catalog.pg_cancel_backend($1::pg_catalog.int4)", 1, params);
+	concord_link_send(link, CANCEL_SQL, 1, params);
 	return link;
+}
+
+/*
+ * Repeats the request when the last one was answered and nothing has come of it.  Returns the time
+ * until the next, in milliseconds, or -1 when there is none to come.
+ */
+static long
+repeat_request(ConcordConn *conn, ConcordLink **link, TimestampTz *next, long *interval_ms)
+{
+	char		pid[16];
+	const char *params[1] = {pid};
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (*link == NULL)
+		return -1;
+	switch (concord_link_advance(*link))
+	{
+		case CONCORD_LINK_FAILED:
+			concord_link_close(*link);
+			*link = NULL;
+			return -1;
+		case CONCORD_LINK_ANSWERED:
+			(void) concord_link_take(*link);
+			*next = TimestampTzPlusMilliseconds(now, *interval_ms);
+			*interval_ms = Min(*interval_ms * 2, MAX_INTERVAL_MS);
+			break;
+		case CONCORD_LINK_IDLE:
+			if (now < *next)
+				break;
+			snprintf(pid, sizeof(pid), "%d",
+					 conn->backend_pid != 0 ? conn->backend_pid : PQbackendPID(conn->pg));
+			concord_link_send(*link, CANCEL_SQL, 1, params);
+			return -1;
+		default:
+			return -1;
+	}
+	return Max(1, TimestampDifferenceMilliseconds(now, *next));
 }
 
 static void
@@ -72,6 +116,8 @@ concord_conn_quiesce(ConcordConn *conn)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													concord_cleanup_timeout_ms);
 	ConcordLink *link = NULL;
+	TimestampTz next = 0;
+	long		interval_ms = FIRST_INTERVAL_MS;
 
 	/* a session that ends does not wait for its peers: they notice */
 	if (ProcDiePending || proc_exit_inprogress)
@@ -83,20 +129,12 @@ concord_conn_quiesce(ConcordConn *conn)
 	while (!conn->lost && conn->queue_length > 0)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long		repeat_ms;
 
 		if (left <= 0)
 			break;
-		poll_both(conn, link, left);
-		if (link != NULL)
-		{
-			ConcordLinkState state = concord_link_advance(link);
-
-			if (state == CONCORD_LINK_ANSWERED || state == CONCORD_LINK_FAILED)
-			{
-				concord_link_close(link);
-				link = NULL;
-			}
-		}
+		repeat_ms = repeat_request(conn, &link, &next, &interval_ms);
+		poll_both(conn, link, repeat_ms > 0 ? Min(left, repeat_ms) : left);
 		concord_conn_advance(conn);
 	}
 	if (link != NULL)

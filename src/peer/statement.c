@@ -375,6 +375,8 @@ keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *res
 	if (kind != CMD_STATEMENT &&
 		!(kind == CMD_PREPARE && conn->query != NULL && command->hash == conn->query->hash))
 		target->position = 0;
+	if (target->sqlstate == ERRCODE_CONCORD_STALE_MAP)
+		conn->told_epoch = 0;	/* the peer wants to hear a newer one first */
 	conn->replan = kind == CMD_STATEMENT && routine != NULL &&
 		target->sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED &&
 		strcmp(routine, "RevalidateCachedQuery") == 0;

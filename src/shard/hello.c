@@ -153,14 +153,14 @@ check_stale(const char *source)
 {
 	const ConcordMap *map;
 
-	if (told_epoch == 0 || !IsTransactionState() || IsAbortedTransactionBlockState())
+	if (!IsTransactionState() || IsAbortedTransactionBlockState())
 		return;
 	if (source != NULL && strncmp(source, HELLO_PREFIX, sizeof(HELLO_PREFIX) - 1) == 0)
 		return;					/* it brings the newer epoch */
 	/* locks held and plans cached accept none; nothing is done when none are pending */
 	AcceptInvalidationMessages();
 	map = concord_map();
-	if (told_epoch < map->lost_epoch)
+	if (told_epoch < map->lost_epoch || told_epoch == 0)
 		refuse_stale(map->lost_epoch);
 }
 
