@@ -8,8 +8,8 @@
  * misdirect it; the peer's process id is what the peer's own hello said (until its first answer,
  * what the connection's start said).
  *
- * A backend ignores a cancel while it reads its next command, which it does between the parts of one
- * flush, so the request is repeated until the answers are complete.
+ * A backend ignores a cancel while it reads its next command, which it does between the parts
+ * of one flush, so the request is repeated until the answers are complete.
  *
  * PROMISE: returns within concord.cleanup_timeout; true only when every answer was consumed, so
  * that the connection is where we think it is.  Otherwise the caller closes it, and

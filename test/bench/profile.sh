@@ -80,7 +80,8 @@ profile_cpu()
 	awk -v c=$((c1 - c0)) -v p=$((p1 - p0)) -v t=$((t1 - t0)) -v n="$DONE" -v s="$((SLICE + 2))" 'BEGIN {
 		tps = n / s
 		printf "%.0f transactions per second\n", tps
-		printf "processor time per transaction: client'\''s backend %.1f us, remote backend %.1f us\n", c / t * 1e6 / tps, p / t * 1e6 / tps
+		printf "processor time per transaction: client'\''s backend %.1f us, remote backend %.1f us\n",
+			c / t * 1e6 / tps, p / t * 1e6 / tps
 	}'
 }
 

@@ -5,7 +5,7 @@
 #	test/bench/run.sh [bench ...]		default: routed calls
 #	SAVE=1								writes the report to test/bench/RESULTS.md
 #	ROUNDS=7 SLICE=2					rounds of each case, seconds of a contestant's slice in a round
-#	OTHERS_MAX=10						percent of the processors that others may use during a slice
+#	OTHERS_MAX=10 QUIET_WAIT=10			percent of the processors that others may use during a slice; seconds to wait for that
 #	CLIENT_HOST=127.0.0.1				where pgbench connects; "socket": the servers' unix sockets
 #	KEEP=1								leaves the servers running
 #	BENCH_CONF, PG_CONFIG				further lines of postgresql.conf; whose PostgreSQL
@@ -45,7 +45,11 @@ if [ -s "$work/samples" ]; then
 	report ""
 	report "$(quietness)"
 fi
-if [ "${SAVE:-0}" = 1 ] && [ "$FAILED" = 0 ]; then
+if [ "${SAVE:-0}" != 1 ]; then
+	:
+elif [ "$FAILED" != 0 ] || { [ -s "$work/samples" ] && ! was_quiet; }; then
+	note "bench: not saved, since something failed or others used too much of the machine"
+else
 	cp "$work/report.md" "$BENCH_HOME/RESULTS.md"
 fi
 exit "$FAILED"

@@ -31,7 +31,7 @@ sub ask
 		if (ref $value eq 'ARRAY') { $sth->bind_param($i, $value->[0], { pg_type => $value->[1] }); }
 		else { $sth->bind_param($i, $value, { pg_type => DBD::Pg::PG_UNKNOWN() }); }
 	}
-	$sth->execute;
+	eval { $sth->execute; 1 } or die { state => $sth->state, message => $sth->errstr };
 	return join '|', map { join ',', map { $_ // 'NULL' } @$_ } @{ $sth->fetchall_arrayref };
 }
 
@@ -130,12 +130,12 @@ for my $bad (
 			ask('SELECT x FROM concord.query($1, $2' . ($dollars ? ", $dollars" : '') . ') AS (x int)', $key, $sql, @parameters);
 			1;
 		};
-		like($done ? 'no error' : $dbh->state, $expected, "$name, the key lives on $owner") or diag $dbh->errstr;
+		like($done ? 'no error' : $@->{state}, $expected, "$name, the key lives on $owner") or diag explain $@;
 		is(ask('SELECT 1'), 1, 'usable afterwards');
 	}
 }
 eval { ask('SELECT x FROM concord.query($1, $2) AS (x int)', undef, 'SELECT 1'); };
-is($dbh->state, '22004', 'a NULL key');
+is($@->{state}, '22004', 'a NULL key');
 is(ask('SELECT 1'), 1, 'usable afterwards');
 $dbh->disconnect;
 

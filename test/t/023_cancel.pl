@@ -102,15 +102,31 @@ $cluster->expect_error('a', q(SELECT * FROM concord.query_all('SELECT CASE curre
 	'22012', qr/node "c"/, 'an error on one node ends the statement on all', within => 20);
 await_sleep(0);
 
-# the answer is on its way
-$session->start(q(SELECT count(*) FROM concord.query_on('b', 'SELECT g, repeat(''x'', 1000) FROM generate_series(1, 100000000) g')
+# the answer is on its way: rows are here and must be drained
+$session->start(q(SELECT count(*) FROM concord.query_on('b', 'SELECT generate_series(1, 100000000), repeat(''x'', 1000)')
 	AS (g int, x text)));
-$cluster->await_sql('b', ConcordTest::remote_backends_sql(q(state = 'active' AND query LIKE '%generate_series%')), 1,
-	'it sends rows');
+$cluster->await_sql('a', 'SELECT count(*) > 0 FROM pg_ls_tmpdir()', 't', 'rows arrive');
 $cluster->cancel($session);
 $cluster->expect_failed($session->finish, '57014', qr/user request/, 'cancelled in the middle of an answer', within => 5);
 $cluster->await_sql('b', ConcordTest::remote_backends_sql(q(state = 'active')), 0, 'nothing is sent any more');
 is($session->get(on('b', 'SELECT 1')), 1, 'the session goes on');
+
+# at any time: the peer may be between two messages, where PostgreSQL forgets a cancel request
+my $slowest = 0;
+my $monitor = $cluster->session('a');
+my $started = 'SELECT state FROM pg_stat_activity WHERE pid = ' . $session->pid;
+for my $round (1 .. 20)
+{
+	$session->get('SELECT concord.close_connections()') if $round % 4 == 0;
+	$session->start(on('b', 'SELECT pg_sleep(600)'));
+	await(sub { return $monitor->get($started) eq 'active'; }, 10);
+	$monitor->get('SELECT pg_cancel_backend(' . $session->pid . ')');
+	my $r = $session->finish(60);
+	is($r->{sqlstate}, '57014', "cancelled early, round $round");
+	$slowest = $r->{waited} if $r->{waited} > $slowest;
+}
+cmp_ok($slowest, '<', 5, 'none had to wait for concord.cleanup_timeout');
+await_sleep(0);
 
 # a cancel request that cannot be delivered
 my $proxy = $cluster->proxy('c');
@@ -127,6 +143,6 @@ $cluster->await_sql('c', $sleeping, 0, 'and the peer notices that nobody waits a
 $proxy->pass;
 is($session->get(on('c', 'SELECT 1')), 1, 'a new connection is made');
 
-$_->quit for $session, $holder;
+$_->quit for $session, $holder, $monitor;
 $cluster->no_leftovers;
 done_testing();

@@ -111,7 +111,7 @@ $stale = $cluster->epoch('b');
 move($key, 'a');
 $cluster->is_sql('a', q(SELECT concord.execute_on('c', 'SELECT 1')), 1, 'c knows that it lost a slot');
 isnt($cluster->epoch('c'), $stale, 'c knows');
-$cluster->expect_error($session, ask($key), 'PC001', qr/stale map|older map|newer map/, 'in a transaction that has done something: PC001',
+$cluster->expect_error($session, ask($key), 'PC001', qr/map is too old/, 'in a transaction that has done something: PC001',
 	within => 10);
 $session->run('ROLLBACK');
 is($session->get(ask($key)), 'a', 'the next transaction has the newer map');

@@ -3,9 +3,10 @@
 #	Runs pgbench over several contestants in turn, and makes ratios and tables of it.
 #
 # A round is one short slice of each contestant, one after the other, each round starting with another one, so that
-# noise of the machine hits all alike; round 0 warms up. A slice during which other processes
-# used more than OTHERS_MAX percent of the processors is repeated, at most twice. A ratio is the median over
-# the rounds of the ratio within each round; latency and throughput are medians over the rounds.
+# noise of the machine hits all alike; round 0 warms up. A slice waits until others leave the machine alone,
+# at most QUIET_WAIT seconds; when they used more than OTHERS_MAX percent of the processors during it, it is repeated, at
+# most twice. A ratio is the median over the rounds of the ratio within each round; latency and throughput
+# are medians over the rounds.
 #
 # Samples are lines of $work/samples, separated by tabs; round 0 and rejected slices (round -1) only
 # count for transactions_of:
@@ -14,6 +15,7 @@
 ROUNDS=${ROUNDS:-7}
 SLICE=${SLICE:-2}			# seconds
 OTHERS_MAX=${OTHERS_MAX:-10}
+QUIET_WAIT=${QUIET_WAIT:-10}
 
 # Clock ticks so far: of the whole machine, busy and all; of the benches' servers and this shell's ended children.
 ticks()
@@ -51,6 +53,25 @@ ticks()
 		}'
 }
 
+# others <ticks before> <ticks after>: what other processes used in between, percent of the processors
+others()
+{
+	echo "$1 $2" | awk '{
+		o = $5 > $2 ? 100 * ($4 - $1 - ($6 - $3)) / ($5 - $2) : 0
+		printf "%d", o < 0 ? 0 : o }'
+}
+
+await_quiet()
+{
+	local before until=$((SECONDS + QUIET_WAIT))
+
+	while [ $SECONDS -lt $until ]; do
+		before=$(ticks)
+		sleep 0.3
+		[ "$(others "$before" "$(ticks)")" -gt "$OTHERS_MAX" ] || break
+	done
+}
+
 # One slice. Options of pgbench beyond these: through PGBENCH_OPTIONS. OTHERS: what other processes used meanwhile, percent.
 measure_slice()
 {
@@ -58,6 +79,7 @@ measure_slice()
 	local out=$work/pgbench.out
 
 	[ "$round" != 0 ] || seconds=1
+	await_quiet
 	before=$(ticks)
 	# shellcheck disable=SC2086
 	if ! timeout $((seconds + 60)) "$PG_BIN/pgbench" -n -M prepared -c "$clients" -j $((clients < 2 ? 1 : 2)) \
@@ -66,9 +88,7 @@ measure_slice()
 		tail -n 5 "$out" >&2
 		return 1
 	fi
-	OTHERS=$(echo "$before $(ticks)" | awk '{
-		o = $5 > $2 ? 100 * ($4 - $1 - ($6 - $3)) / ($5 - $2) : 0
-		printf "%d", o < 0 ? 0 : o }')
+	OTHERS=$(others "$before" "$(ticks)")
 	[ "$round" -le 0 ] || [ "$OTHERS" -le "$OTHERS_MAX" ] || [ "${LAST_TRY:-0}" = 1 ] || round=-1
 	awk -v OFS='\t' -v head="$bench	$case	$clients	$contestant	$round" -v others="$OTHERS" '
 		/^latency average/ { latency = $4 }
@@ -139,8 +159,16 @@ summary()
 quietness()
 {
 	awk -F '\t' '$5 > 0 { n++; s += $9; if ($9 > m) m = $9 } $5 == -1 { bad++ }
-		END { printf "Other processes used %.0f %% of the processors on average, %d %% in the worst slice that counts; %d slices were repeated.\n",
-			n ? s / n : 0, m, bad }' "$work/samples"
+		END {
+			printf "Other processes used %.0f %% of the processors on average, %d %% in the worst slice that counts; ", n ? s / n : 0, m
+			printf "%d slices were repeated.\n", bad
+		}' "$work/samples"
+}
+
+# Were the others quiet enough, on average, for the report to be kept?
+was_quiet()
+{
+	awk -F '\t' -v max="$OTHERS_MAX" '$5 > 0 { n++; s += $9 } END { exit n && s / n > max }' "$work/samples"
 }
 
 # verdict <measured> <= or >=> <limit>: "met", or "missed by N %"

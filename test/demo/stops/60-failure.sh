@@ -27,7 +27,9 @@ SQL
 explain "node c is started again"
 run_server c
 await 30 c "SELECT zone = 'east' FROM concord.nodes WHERE node = 'b'"
-await 30 a "SELECT count(*) = 3 AND bool_and(state = 'up') FROM concord.nodes"
+for node in a b c; do
+	await 30 $node "SELECT count(*) = 3 AND bool_and(state = 'up') FROM concord.nodes"
+done
 on c <<SQL
 SELECT node, zone, state, epoch FROM concord.nodes ORDER BY node;
 SELECT * FROM concord.query($on_b, 'SELECT aid FROM pgbench_accounts WHERE aid = $on_b') AS (aid int);
