@@ -427,10 +427,24 @@ RESET ROLE;
 SELECT concord._apply_map('{"cluster": "00000000-0000-0000-0000-000000000000"}');
 \echo :SQLSTATE
 \set VERBOSITY default
--- a map that is not newer is ignored
+-- a map that is not newer is ignored, but another one of the same epoch is not
 SELECT concord._apply_map(concord._get_map());
+SELECT concord._apply_map(concord._get_map() || '{"next_node_id": 1000}');
+\echo :SQLSTATE
+SELECT concord._apply_map(concord._get_map() || '{"next_node_id": 1000, "epoch": 1}');
 SELECT concord._join_finish('aborted');
+-- what anybody claims to have keeps the authority from nothing, nor what its own question refutes
 \c regression_m_a
+SET ROLE regress_m_user;
+SET concord.connect_timeout = '50ms';
+SELECT concord._hello(:'cluster', 2, 1, 1, 1000);
+RESET concord.connect_timeout;
+SET ROLE concord_node;
+SELECT node_id FROM concord._heartbeat(:'cluster', 2, 1, 1, 1000, 1);
+RESET ROLE;
+BEGIN;
+SELECT concord.set_node('b', zone => 'nowhere');
+ROLLBACK;
 SET ROLE concord_node;
 SELECT concord._join_outcome(gen_random_uuid()), concord._join_outcome(gen_random_uuid(), :'cluster');
 SELECT concord._join_outcome(gen_random_uuid(), gen_random_uuid());
@@ -595,6 +609,42 @@ CALL await($$(SELECT count(*) = 4 AND bool_and(state = 'up') FROM concord.nodes)
 CALL await($$(SELECT bool_and(status = 'ok') FROM concord.check_cluster() WHERE item IN ('identity', 'epoch', 'worker', 'peers'))$$);
 SELECT node, string_agg(item, ' ' ORDER BY item) AS items, bool_or(status = 'error') AS error
 FROM concord.check_cluster() GROUP BY node ORDER BY node;
+-- two maps of one epoch: whose map is right sends it; the authority makes it the next epoch
+SELECT epoch FROM concord.map_state \gset
+\c regression_m_c
+UPDATE concord.map_state SET slots = overlay(slots PLACING '\x0004' FROM 1);
+SELECT concord._map_changed();
+SELECT node, item, status, detail, hint FROM concord.check_cluster() WHERE item = 'map' AND status <> 'ok' ORDER BY node;
+\c regression_m_a
+SELECT node, item, status, detail, hint FROM concord.check_cluster() WHERE item = 'map' AND status <> 'ok' ORDER BY node;
+SELECT * FROM concord.send_map() ORDER BY node;
+SELECT node, item, status FROM concord.check_cluster() WHERE item IN ('epoch', 'map') ORDER BY node, item;
+SELECT epoch = :epoch AS same_epoch FROM concord.map_state;
+UPDATE concord.map_state SET slots = overlay(slots PLACING '\x0004' FROM 1), next_node_id = 5;
+SELECT concord._map_changed();
+SELECT node FROM concord.slots WHERE slot = 0;
+\c regression_m_b
+SELECT node, item, status FROM concord.check_cluster() WHERE item = 'map' AND status <> 'ok';
+SELECT * FROM concord.send_map() ORDER BY node;
+CALL await($$(SELECT bool_and(status = 'ok') FROM concord.check_cluster() WHERE item IN ('epoch', 'map'))$$);
+\c regression_m_a
+SELECT epoch = :epoch + 1 AS next_epoch FROM concord.map_state;
+SELECT node FROM concord.slots WHERE slot = 0;
+-- a map of the authority's that has gone back
+UPDATE concord.map_state SET epoch = epoch - 1;
+SELECT concord._map_changed();
+SELECT item, status FROM concord.check_cluster() WHERE node = 'a' AND item = 'epoch';
+SELECT node, status FROM concord.check_cluster() WHERE node = 'b' AND item = 'epoch';
+SET concord.connect_timeout = '100ms';
+SELECT concord.rebalance();
+\echo :SQLSTATE
+RESET concord.connect_timeout;
+\c regression_m_b
+SELECT node, status FROM concord.check_cluster() WHERE item = 'epoch' ORDER BY node;
+\c regression_m_a
+UPDATE concord.map_state SET epoch = epoch + 1;
+SELECT concord._map_changed();
+CALL await($$(SELECT bool_and(status = 'ok') FROM concord.check_cluster() WHERE item IN ('epoch', 'map'))$$);
 -- one node's address leads elsewhere
 ALTER SERVER d OPTIONS (SET dbname 'regression_m_c');
 SELECT node, status, detail, hint FROM concord.check_cluster() WHERE item = 'identity' AND node = 'd';
@@ -619,6 +669,25 @@ SELECT concord.remove_node('a');
 SELECT concord.remove_node('a', true);
 \echo :SQLSTATE
 SELECT concord.move_slot(0, 'b');
+-- leaving by force
+BEGIN;
+SELECT concord.leave_cluster(force => true);
+SELECT membership();
+ROLLBACK;
+\c regression_m_d
+SELECT concord.leave_cluster(NULL);
+GRANT EXECUTE ON FUNCTION concord.leave_cluster TO regress_m_granted;
+SET ROLE regress_m_granted;
+SELECT concord.leave_cluster();
+SELECT concord.leave_cluster(force => true);
+\echo :SQLSTATE
+RESET ROLE;
+BEGIN;
+SELECT concord.leave_cluster(force => true);
+SELECT membership();
+ROLLBACK;
+SELECT membership();
+\c regression_m_a
 SELECT regexp_replace(concord.remove_node('d')::text, '^$', 'removed');
 \c regression_m_d
 CALL await($$membership() = 'removed'$$);

@@ -3,7 +3,7 @@
  *		A database whose identity is of another storage: taking the node's place, or giving it up.
  *
  * WHAT: concord.adopt_node() binds the identity a copied, restored or upgraded database holds to
- * the storage it is on now; concord.leave_cluster() erases it.
+ * the storage it is on now; concord.leave_cluster() erases it, by force also on a member.
  *
  * PROMISE: at most one storage speaks for a node.  The map names it (system identifier, database,
  * generation), a change of it is a change of the map, and whoever else held the identity becomes
@@ -276,7 +276,8 @@ concord_adopt_node(PG_FUNCTION_ARGS)
 	params[2] = claim.database;
 	(void) concord_owner_call("SELECT concord._attach($1::int, $2::bigint, $3::oid)", 3, params);
 	if (newer_map != NULL)
-		(void) concord_owner_call("SELECT concord._apply_map($1::jsonb)", 1, &newer_map);
+		(void) concord_owner_call("SELECT concord._apply_map($1::jsonb, true)", 1,
+								  &newer_map);
 	PG_RETURN_INT32(atoi(params[0]));
 }
 
@@ -329,21 +330,45 @@ concord_adopt_here(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(atoi(grant_claim(&claim, "0")));
 }
 
+/* What leaving by force leaves to be done elsewhere. */
+static void
+warn_of_rest(const ConcordMap *map)
+{
+	const char *name = NameStr(map->self_name);
+
+	if (map->nnodes <= 1)
+		return;
+	if (concord_is_authority(map))
+		ereport(WARNING,
+				(errmsg("the other nodes still list node \"%s\", their cluster's authority", name),
+				 errdetail("Nobody can change their map any more."),
+				 errhint("Call concord.leave_cluster(force => true) on each of them.")));
+	else
+		ereport(WARNING,
+				(errmsg("the other nodes still list node \"%s\"", name),
+				 errhint("Call concord.remove_node(%s, force => true) on one of them.",
+						 quote_literal_cstr(name))));
+}
+
 Datum
 concord_leave_cluster(PG_FUNCTION_ARGS)
 {
 	const ConcordMap *map;
 
-	(void) fcinfo;
 	concord_require_writable("concord.leave_cluster()");
+	concord_arg_not_null(fcinfo, 0, "force");
+	if (PG_GETARG_BOOL(0))
+		concord_require_superuser("concord.leave_cluster() with force");
 	map = concord_map();
 	if (map->membership == CONCORD_NO_MEMBER)
 		(void) concord_map_member();	/* says so */
-	if (map->membership == CONCORD_MEMBER)
+	if (map->membership == CONCORD_MEMBER && !PG_GETARG_BOOL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("node \"%s\" is a member of its cluster", NameStr(map->self_name)),
-				 errhint("Use concord.remove_node, so that the other nodes know.")));
+				 errhint("Use concord.remove_node, so that the other nodes know; or, if the cluster's authority is gone for good, concord.leave_cluster(force => true).")));
+	if (map->membership == CONCORD_MEMBER)
+		warn_of_rest(map);
 	(void) concord_owner_call("SELECT concord._forget()", 0, NULL);
 	PG_RETURN_VOID();
 }

@@ -17,6 +17,12 @@
  * A2 An epoch is given out only under the lock on map_state, by adding one.
  * A3 A change sent elsewhere commits there by itself; so it is refused inside a transaction
  *    block, whose ROLLBACK could not undo it.
+ * A4 No epoch is given out while a newer one is known.  Only a former self of the authority can
+ *    have made that one: its storage has gone back since (a restored backup, a promoted standby
+ *    that lost changes), and its next epoch would be another map's already.  After a start it may
+ *    not have heard yet; so the first change of a transaction asks all members for theirs.  One
+ *    that is away and the only one with the newer map goes unnoticed until it is back; its map
+ *    then wins if it is still the newer one, and is found by check_cluster() if not.
  *
  * What is lost at each step of a forwarded change: before the statement is sent, nothing was done
  * (08006); after it, the change may or may not have been made (08007, and concord.nodes tells);
@@ -30,6 +36,7 @@
 
 #include "access/xact.h"
 #include "base/settings.h"
+#include "base/shmem.h"
 #include "cluster/room.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -40,6 +47,8 @@
 #define FORWARD_TIMEOUTS 6
 
 PG_FUNCTION_INFO_V1(concord_forwarded);
+
+static bool members_asked = false;	/* in this transaction (A4) */
 
 /* What the authority is told: how long it may take. */
 static int
@@ -181,11 +190,164 @@ concord_forwarded(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static void
+note_newer(ConcordNewer *newest, int64 epoch, int node_id)
+{
+	if (epoch <= newest->epoch)
+		return;
+	newest->epoch = epoch;
+	newest->node_id = node_id;
+}
+
+static bool
+is_among(int node_id, const int *ids)
+{
+	while (ids != NULL && *ids != 0)
+		if (*ids++ == node_id)
+			return true;
+	return false;
+}
+
+ConcordNewer
+concord_heard_newer(const ConcordMap *map, const int *but)
+{
+	ConcordNewer newest = {map->epoch, map->self};
+	ConcordDatabase *entry;
+
+	/* heartbeats note it there; on the authority nobody else does (concord_map_await()) */
+	LWLockAcquire(ConcordShared->lock, LW_SHARED);
+	entry = concord_shmem_database(MyDatabaseId, false);
+	if (entry != NULL && !is_among(entry->wanted_from, but))
+		note_newer(&newest, entry->wanted_epoch, entry->wanted_from);
+	LWLockRelease(ConcordShared->lock);
+	return newest;
+}
+
+/* The epoch of a member's answer; -1 if it is none, or not the member's. */
+static int64
+answered_epoch(const ConcordReply *reply, const char *cluster, int node_id)
+{
+	if (reply == NULL || !reply->ok || reply->nrows != 1 || reply->ncols != 4)
+		return -1;
+	for (int col = 0; col < 4; col++)
+		if (concord_reply_value(reply, 0, col) == NULL)
+			return -1;
+	if (strcmp(concord_reply_value(reply, 0, 0), cluster) != 0 ||
+		atoi(concord_reply_value(reply, 0, 1)) != node_id ||
+		strcmp(concord_reply_value(reply, 0, 2), "member") != 0)
+		return -1;
+	return strtoll(concord_reply_value(reply, 0, 3), NULL, 10);
+}
+
+/*
+ * Asks all members at once for their epochs; answered receives the ids of those that answered,
+ * then 0.  Takes concord.view_timeout at most.
+ */
+static ConcordNewer
+ask_members(const ConcordMap *map, int *answered)
+{
+	Oid			role = concord_node_role_oid(true);
+	char	   *cluster = concord_uuid_text(&map->cluster_id);
+	ConcordNewer newest = {map->epoch, map->self};
+	ConcordLink **links = palloc0(map->nnodes * sizeof(ConcordLink *));
+	int		   *ids = palloc0(map->nnodes * sizeof(int));
+	ConcordReply **replies;
+	int			n = 0;
+
+	for (int i = 0; i < map->nnodes; i++)
+	{
+		const ConcordNode *node = &map->nodes[i];
+
+		if (node->node_id == map->self || !concord_has_mapping(node->serverid, role, true))
+			continue;
+		ids[n] = node->node_id;
+		links[n++] = concord_link_open(NameStr(node->name),
+									   concord_server_options(node->serverid, role, true));
+	}
+	replies = concord_ask_all(links, n,
+							  "SELECT cluster, node_id, membership, concord._map_epoch()"
+							  " FROM concord._probe()", 0, NULL,
+							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														  concord_view_timeout_ms));
+	for (int i = 0; i < n; i++)
+	{
+		int64		epoch = answered_epoch(replies[i], cluster, ids[i]);
+
+		if (epoch >= 0)
+			*answered++ = ids[i];
+		note_newer(&newest, epoch, ids[i]);
+		concord_link_close(links[i]);
+	}
+	*answered = 0;
+	return newest;
+}
+
+/* A4 */
+static void pg_attribute_noreturn()
+refuse_change(const ConcordMap *map, const ConcordNewer *newer)
+{
+	const ConcordNode *node = newer->node_id == map->self ? NULL :
+		concord_map_node(map, newer->node_id);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cluster map cannot be changed: another node has a newer one than its authority"),
+			 errdetail("%s has epoch " INT64_FORMAT ", this node " INT64_FORMAT ".",
+					   node != NULL ? psprintf("Node \"%s\"", NameStr(node->name)) :
+					   "A node that is not in this map", newer->epoch, map->epoch),
+			 errhint("The storage of this server has gone back, as by restoring a backup. It fetches the newer map by itself from a node it can reach; if there is none, call concord.send_map() on the node that has it.")));
+}
+
+void
+concord_settle_map(void)
+{
+	const ConcordMap *map = concord_map_refresh();
+	ConcordNewer asked;
+	ConcordNewer newest;
+	int		   *answered;
+
+	if (map->membership != CONCORD_MEMBER || !concord_is_authority(map) || members_asked)
+		return;
+	answered = palloc((map->nnodes + 1) * sizeof(int));
+	asked = ask_members(map, answered);
+	map = concord_map_refresh();
+	if (asked.epoch > map->epoch)
+	{
+		concord_map_want(asked.epoch, asked.node_id);
+		(void) concord_map_await(asked.epoch, asked.node_id, concord_connect_timeout_ms);
+		map = concord_map_refresh();
+		if (map->membership != CONCORD_MEMBER)
+			return;				/* the newer map does not hold this node */
+	}
+
+	/* what others are said to have, unless they have just told otherwise */
+	newest = concord_heard_newer(map, answered);
+	note_newer(&newest, asked.epoch, asked.node_id);
+	if (newest.epoch > map->epoch)
+		refuse_change(map, &newest);
+	members_asked = true;
+}
+
+static void
+settle_xact_callback(XactEvent event, void *arg)
+{
+	(void) event;
+	(void) arg;
+	members_asked = false;
+}
+
+void
+concord_authority_init(void)
+{
+	RegisterXactCallback(settle_xact_callback, NULL);
+}
+
 const ConcordMap *
 concord_lock_map(void)
 {
 	const ConcordMap *map;
 
+	concord_settle_map();		/* A4; before the lock, since it waits for others */
 	(void) concord_owner_call("SELECT concord._lock_map()", 0, NULL);
 	map = concord_map_refresh();
 	if (map->membership != CONCORD_MEMBER)

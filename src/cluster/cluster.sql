@@ -349,6 +349,18 @@ AS $$
 $$;
 COMMENT ON FUNCTION concord._map_json() IS 'returns the map as it travels between nodes; it holds no secret';
 
+CREATE FUNCTION concord._map_hash() RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT format('%s %s', m.map ->> 'epoch',
+		left(encode(sha256(convert_to((m.map - 'protocol')::text, getdatabaseencoding())), 'hex'), 32))
+	FROM (SELECT concord._map_json() AS map) m
+	WHERE m.map IS NOT NULL
+$$;
+COMMENT ON FUNCTION concord._map_hash() IS
+	'returns the map''s epoch and a hash of all it holds, the same on all nodes that have the same map; NULL without a map';
+
 CREATE FUNCTION concord._is_attached(me concord.local_node) RETURNS boolean
 	LANGUAGE sql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
@@ -639,7 +651,7 @@ COMMENT ON FUNCTION concord._outcome_of(uuid) IS
 -- The worker's calls on its own node
 -- ---------------------------------------------------------------------------------------------
 
-CREATE FUNCTION concord._apply_map(map jsonb) RETURNS boolean
+CREATE FUNCTION concord._apply_map(map jsonb, repair boolean DEFAULT false) RETURNS boolean
 	LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -658,8 +670,22 @@ BEGIN
 			DETAIL = format('It is of cluster %s, this node of %s.', map ->> 'cluster', me.cluster_id);
 	END IF;
 	known := concord._lock_map();
-	IF (map ->> 'epoch')::bigint <= known THEN
+	IF (map ->> 'epoch')::bigint < known OR
+		((map ->> 'epoch')::bigint = known AND map - 'protocol' = concord._map_json() - 'protocol') THEN
 		RETURN false;
+	END IF;
+	IF (map ->> 'epoch')::bigint = known THEN
+		IF NOT repair THEN
+			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+				MESSAGE = format('this node has another map of epoch %s', known),
+				HINT = 'concord.check_cluster() shows which nodes differ. Call concord.send_map() on one whose map is right.';
+		END IF;
+		-- the authority, which gives the epochs, makes it the next one: so it also reaches those that were not sent it
+		SELECT CASE WHEN s.authority = me.node_id
+			THEN map || jsonb_build_object('epoch', known + 1,
+				'next_node_id', greatest((map ->> 'next_node_id')::int, s.next_node_id))
+			ELSE map END
+		INTO STRICT map FROM concord.map_state s;
 	END IF;
 
 	SELECT r.* INTO mine FROM jsonb_populate_recordset(NULL::concord.map_node, map -> 'nodes') r
@@ -680,8 +706,8 @@ BEGIN
 	PERFORM concord._store_map(map);
 	RETURN true;
 END $$;
-COMMENT ON FUNCTION concord._apply_map(jsonb) IS
-	'applies a map of this cluster if it is newer; makes a joining node a member when the map holds it with its nonce, and a member a removed node when the map does not hold it; returns whether anything changed; raises 55000';
+COMMENT ON FUNCTION concord._apply_map(jsonb, boolean) IS
+	'applies a map of this cluster if it is newer, or, with repair, if it is another one of the same epoch (the authority makes it the next epoch; without repair 55000); makes a joining node a member when the map holds it with its nonce, and a member a removed node when the map does not hold it; returns whether anything changed; raises 55000';
 
 CREATE FUNCTION concord._removed() RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -838,15 +864,16 @@ Errors: 55000 not detached, the node is alive, or the address reaches another da
 CREATE FUNCTION concord.send_map(OUT node name, OUT status text, OUT detail text) RETURNS SETOF record
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_send_map';
 COMMENT ON FUNCTION concord.send_map() IS
-'Gives this node''s map to all other nodes; those that have a newer one keep it. Maps spread by themselves, unless the authority''s address was changed so that the others cannot find it.
+'Gives this node''s map to all other nodes; those that have a newer one keep it, those that have another one of the same epoch give that up. Maps spread by themselves, unless the authority''s address was changed so that the others cannot find it, or its storage has gone back to a map without the nodes that have the newer one.
 Returns a row for each other node: status ok or error, with a detail. Superuser only. Sees committed changes only.
 Errors: 55000 not a member, or the map was changed by the same transaction; 25006; 42501.';
 
-CREATE FUNCTION concord.leave_cluster() RETURNS void
+CREATE FUNCTION concord.leave_cluster(force boolean DEFAULT false) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_leave_cluster';
-COMMENT ON FUNCTION concord.leave_cluster() IS
+COMMENT ON FUNCTION concord.leave_cluster(boolean) IS
 'Erases the identity of a database that is detached, removed or still joining; other nodes are not told.
-Errors: 55000 on a member (use concord.remove_node) and without identity; 25006.';
+force: a member may leave, too, as when its cluster''s authority is gone for good; superuser only. The others list it until concord.remove_node is called there with force.
+Errors: 55000 on a member without force (use concord.remove_node) and without identity; 22004 NULL; 25006; 42501.';
 
 CREATE FUNCTION concord.add_replica(node_name name, replica_name name, conninfo text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_add_replica';
@@ -967,6 +994,7 @@ REVOKE ALL ON FUNCTION
 	concord._lock_identity(), concord._lock_map(), concord._change_map(bytea), concord._ensure_node_role(),
 	concord._put_server(name, text[]), concord._drop_server(name), concord._grant_usage(name, oid),
 	concord._put_node(concord.map_node), concord._erase_map(), concord._store_map(jsonb), concord._map_json(),
+	concord._map_hash(),
 	concord._is_attached(concord.local_node), concord._retire(), concord._forget(), concord._check_name_free(name),
 	concord._node_on(bigint, oid), concord._create_cluster(name, text[], bigint, oid, name, text),
 	concord._next_node_id(), concord._insert_node(int, name, text[], text, real, bigint, oid, uuid, name, text),
@@ -974,13 +1002,13 @@ REVOKE ALL ON FUNCTION
 	concord._insert_replica(name, int, text[]), concord._delete_replica(name),
 	concord._store_join(uuid, int, name, uuid, jsonb, bigint, oid), concord._adopted(int, int, bigint, oid, text[], name, text, bigint),
 	concord._attach(int, bigint, oid), concord._outcome_of(uuid), concord._count_prepared(interval),
-	concord._apply_map(jsonb), concord._removed(), concord._join_finish(text, uuid),
+	concord._apply_map(jsonb, boolean), concord._removed(), concord._join_finish(text, uuid),
 	concord._join(uuid, int, int, name, uuid, jsonb),
 	concord._add_node(name, text[], text, real, name, text), concord._set_node(name, text[], text, real, name, text),
 	concord._add_replica(name, name, text[], text), concord._adopt(uuid, int, int, bigint, oid, text[], name, text),
 	concord._map_user(name, text[]),
 	concord.create_cluster(name, text), concord.add_node(name, text, text, real), concord.remove_node(name, boolean),
-	concord.set_node(name, text, text, real), concord.adopt_node(text), concord.send_map(), concord.leave_cluster(),
+	concord.set_node(name, text, text, real), concord.adopt_node(text), concord.send_map(), concord.leave_cluster(boolean),
 	concord.add_replica(name, name, text), concord.remove_replica(name), concord.map_user(name, text[]),
 	concord.rebalance(boolean), concord.move_slot(int, name), concord.assign_lost_slots(name),
 	concord.check_cluster()

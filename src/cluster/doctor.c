@@ -3,7 +3,7 @@
  *		concord.check_cluster(): is everything as it should be, on every node?
  *
  * WHAT: each node examines itself (_doctor()), all at once; the asking node compares what only it
- * can compare: versions, epochs, encodings, clocks.
+ * can compare: versions, maps, encodings, clocks.
  *
  * PROMISE: it answers within concord.view_timeout (and the time of a local query), whatever the
  * other nodes do; an unreachable one is one row.  It changes nothing and raises no error for what
@@ -32,6 +32,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#define HINT_GONE_BACK "The authority's storage has gone back, as by restoring a backup. It fetches the newer map by itself; if it does not, call concord.send_map() on a node that has it."
 #define CLOCK_WARNING_S		1.0
 #define POSTGRES_EPOCH_IN_UNIX_SECONDS \
 	((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY)
@@ -47,6 +48,16 @@ typedef struct Finding
 	const char *hint;			/* may be NULL */
 	const char *value;			/* for the asking node; may be NULL */
 } Finding;
+
+/* Another node, as the asking one examines it. */
+typedef struct Examined
+{
+	char	   *name;
+	char	   *identity;		/* cluster/node id, as it should be */
+	ConcordLink *link;
+	ConcordReply *findings;		/* NULL: did not answer in time */
+	ConcordReply *later;		/* clock and epoch, asked when all findings were there; or NULL */
+} Examined;
 
 static const char *const OK = "ok";
 static const char *const WARN = "warning";
@@ -277,6 +288,27 @@ examine_prepared(List *findings)
 			   NULL);
 }
 
+/* Nobody has a newer map than the authority, unless the authority's storage has gone back. */
+static List *
+examine_map(List *findings, const ConcordMap *map)
+{
+	char	   *epoch = psprintf(INT64_FORMAT, map->epoch);
+	int64		heard = map->epoch;
+	char	   *hash;
+
+	if (map->membership == CONCORD_MEMBER && concord_is_authority(map) && ConcordShared != NULL)
+		heard = concord_heard_newer(map, NULL).epoch;
+	if (heard > map->epoch)
+		findings = add(findings, "epoch", BAD,
+					   psprintf("%s, but another node has " INT64_FORMAT, epoch, heard),
+					   HINT_GONE_BACK, epoch);
+	else
+		findings = add(findings, "epoch", OK, epoch, NULL, epoch);
+	hash = concord_owner_call("SELECT concord._map_hash()", 0, NULL);
+	return hash == NULL ? findings :
+		add(findings, "map", OK, psprintf("hash %s", strchr(hash, ' ') + 1), NULL, hash);
+}
+
 /* Everything this node can say of itself. */
 static List *
 examine(void)
@@ -289,8 +321,8 @@ examine(void)
 
 	findings = examine_identity(findings, map);
 	findings = examine_version(findings);
-	findings = add(findings, "epoch", OK, psprintf(INT64_FORMAT, map->epoch), NULL,
-				   psprintf(INT64_FORMAT, map->epoch));
+	findings = examine_map(findings, map);
+	map = concord_map();
 	findings = examine_settings(findings, map);
 	findings = examine_database(findings);
 	findings = examine_worker(findings);
@@ -356,6 +388,20 @@ differs(Finding *finding, const char *status, const char *mine, const char *hint
 	finding->hint = hint;
 }
 
+/* The authority's epoch was asked later than the finding: -1 if it did not answer. */
+static void
+compare_authority(Finding *finding, int64 authority_epoch)
+{
+	if (strcmp(finding->item, "epoch") != 0 || strcmp(finding->status, OK) != 0 ||
+		finding->value == NULL || authority_epoch < 0 ||
+		strtoll(finding->value, NULL, 10) <= authority_epoch)
+		return;
+	finding->status = BAD;
+	finding->detail = psprintf("%s, but the authority has " INT64_FORMAT, finding->value,
+							   authority_epoch);
+	finding->hint = HINT_GONE_BACK;
+}
+
 /* What only the asking node can tell: changes the node's own finding where the two do not agree. */
 static void
 compare(Finding *finding, const Finding *mine, const char *expected)
@@ -380,20 +426,36 @@ compare(Finding *finding, const Finding *mine, const char *expected)
 	else if (strcmp(item, "epoch") == 0)
 		differs(finding, WARN, mine->value,
 				"The older map is replaced by itself; if it is not, look into the server's log there.");
+	else if (strcmp(item, "map") == 0)
+	{
+		/* the epoch stands first; where that differs, it is another finding */
+		if (strtoll(finding->value, NULL, 10) != strtoll(mine->value, NULL, 10))
+			return;
+		finding->status = BAD;
+		finding->detail = "It has the same epoch as on this node and is another map.";
+		finding->hint = "Call concord.send_map() on a node whose map is right.";
+	}
 	else if (strcmp(item, "encoding") == 0)
 		differs(finding, BAD, mine->value, "The same text is another key there.");
 	else if (strcmp(item, "collation") == 0)
 		differs(finding, WARN, mine->value, "Sorted results of several nodes may not agree.");
 }
 
+/* Did it tell its findings? */
+static bool
+has_answered(const Examined *node)
+{
+	return node->findings != NULL && node->findings->ok && node->findings->ncols == 5;
+}
+
 /* A node's answer, compared with this node's findings. */
 static void
-put_answer(ReturnSetInfo *rsinfo, const char *node, const ConcordReply *reply, List *mine,
-		   const char *expected)
+put_answer(ReturnSetInfo *rsinfo, const Examined *node, List *mine, int64 authority_epoch)
 {
 	Finding		reachable = {"reachable", OK, NULL, NULL, NULL};
+	const ConcordReply *reply = node->findings;
 
-	put_row(rsinfo, node, &reachable);
+	put_row(rsinfo, node->name, &reachable);
 	for (int row = 0; row < reply->nrows; row++)
 	{
 		Finding		finding;
@@ -404,10 +466,11 @@ put_answer(ReturnSetInfo *rsinfo, const char *node, const ConcordReply *reply, L
 		finding.detail = concord_reply_value(reply, row, 2);
 		finding.hint = concord_reply_value(reply, row, 3);
 		finding.value = concord_reply_value(reply, row, 4);
+		compare_authority(&finding, authority_epoch);
 		foreach(lc, mine)
 			if (strcmp(((Finding *) lfirst(lc))->item, finding.item) == 0)
-				compare(&finding, lfirst(lc), expected);
-		put_row(rsinfo, node, &finding);
+				compare(&finding, lfirst(lc), node->identity);
+		put_row(rsinfo, node->name, &finding);
 	}
 }
 
@@ -452,73 +515,116 @@ put_clock(ReturnSetInfo *rsinfo, const char *node, const ConcordReply *reply)
 	put_row(rsinfo, node, &finding);
 }
 
-/* Puts what the nodes answered, then asks those that did for their clocks. */
-static void
-put_answers(ReturnSetInfo *rsinfo, ConcordLink **links, char **names, int *ids, int n, List *mine,
-			const char *cluster, TimestampTz until)
+/* The other nodes, with links to them as the protocol role. */
+static Examined *
+open_links(const ConcordMap *map, int *n)
 {
+	Oid			role = concord_node_role_oid(true);
+	char	   *cluster = concord_uuid_text(&map->cluster_id);
+	Examined   *nodes = palloc0(map->nnodes * sizeof(Examined));
+
+	*n = 0;
+	for (int i = 0; i < map->nnodes; i++)
+	{
+		const ConcordNode *node = &map->nodes[i];
+		Examined   *examined = &nodes[*n];
+
+		/* a missing mapping is this node's own finding (node_role) */
+		if (node->node_id == map->self || !concord_has_mapping(node->serverid, role, true))
+			continue;
+		examined->name = pstrdup(NameStr(node->name));
+		examined->identity = psprintf("%s/%d", cluster, node->node_id);
+		examined->link = concord_link_open(examined->name,
+										   concord_server_options(node->serverid, role, true));
+		(*n)++;
+	}
+	return nodes;
+}
+
+/* Asks all at once for their findings, then those that told them for clock and epoch. */
+static void
+ask_nodes(Examined *nodes, int n, TimestampTz until)
+{
+	ConcordLink **links = palloc0(Max(n, 1) * sizeof(ConcordLink *));
 	ConcordReply **replies;
 	int			alive = 0;
 
+	for (int i = 0; i < n; i++)
+		links[i] = nodes[i].link;
 	replies = concord_ask_all(links, n,
 							  "SELECT item, status, detail, hint, value FROM concord._doctor()", 0,
 							  NULL, until);
 	for (int i = 0; i < n; i++)
 	{
-		if (replies[i] == NULL || !replies[i]->ok || replies[i]->ncols != 5)
-		{
-			put_silent(rsinfo, names[i], replies[i]);
-			concord_link_close(links[i]);
-			continue;
-		}
-		put_answer(rsinfo, names[i], replies[i], mine, psprintf("%s/%d", cluster, ids[i]));
-		links[alive] = links[i];
-		names[alive++] = names[i];
+		nodes[i].findings = replies[i];
+		if (has_answered(&nodes[i]))
+			links[alive++] = nodes[i].link;
 	}
 
 	replies = concord_ask_all(links, alive,
-							  "SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())",
-							  0, NULL, until);
-	for (int i = 0; i < alive; i++)
+							  "SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()),"
+							  " concord._map_epoch()", 0, NULL, until);
+	alive = 0;
+	for (int i = 0; i < n; i++)
 	{
-		put_clock(rsinfo, names[i], replies[i]);
-		concord_link_close(links[i]);
+		if (has_answered(&nodes[i]))
+			nodes[i].later = replies[alive++];
+		concord_link_close(nodes[i].link);
 	}
 }
 
-/* Asks all peers at once as the protocol role. */
-static void
-ask_peers(ReturnSetInfo *rsinfo, const ConcordMap *map, List *mine)
+/* The authority's epoch when all findings were there; -1 if it is not known. */
+static int64
+later_authority_epoch(const Examined *nodes, int n)
 {
-	Oid			role = concord_node_role_oid(true);
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), concord_view_timeout_ms);
-	char	   *cluster = concord_uuid_text(&map->cluster_id);
-	ConcordLink **links = palloc0(map->nnodes * sizeof(ConcordLink *));
-	char	  **names = palloc0(map->nnodes * sizeof(char *));
-	int		   *ids = palloc0(map->nnodes * sizeof(int));
-	int			n = 0;
+	const ConcordMap *map = concord_map_refresh();
+	char	   *identity = psprintf("%s/%d", concord_uuid_text(&map->cluster_id), map->authority);
 
-	for (int i = 0; i < map->nnodes; i++)
+	if (concord_is_authority(map))
+		return map->epoch;
+	for (int i = 0; i < n; i++)
 	{
-		const ConcordNode *node = &map->nodes[i];
+		const ConcordReply *later = nodes[i].later;
 
-		/* a missing mapping is this node's own finding (node_role) */
-		if (node->node_id == map->self || !concord_has_mapping(node->serverid, role, true))
-			continue;
-		names[n] = pstrdup(NameStr(node->name));
-		ids[n] = node->node_id;
-		links[n++] = concord_link_open(NameStr(node->name),
-									   concord_server_options(node->serverid, role, true));
+		if (strcmp(nodes[i].identity, identity) == 0 && later != NULL && later->ok &&
+			later->nrows == 1 && later->ncols == 2)
+			return strtoll(concord_reply_value(later, 0, 1), NULL, 10);
 	}
-	put_answers(rsinfo, links, names, ids, n, mine, cluster, until);
+	return -1;
+}
+
+/* This node's findings and the others', compared. */
+static void
+put_all(ReturnSetInfo *rsinfo, const char *self, List *mine, const Examined *nodes, int n,
+		int64 authority_epoch)
+{
+	ListCell   *lc;
+
+	foreach(lc, mine)
+	{
+		compare_authority(lfirst(lc), authority_epoch);
+		put_row(rsinfo, self, lfirst(lc));
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (has_answered(&nodes[i]))
+			put_answer(rsinfo, &nodes[i], mine, authority_epoch);
+		else
+			put_silent(rsinfo, nodes[i].name, nodes[i].findings);
+	}
+	for (int i = 0; i < n; i++)
+		if (has_answered(&nodes[i]))
+			put_clock(rsinfo, nodes[i].name, nodes[i].later);
 }
 
 Datum
 concord_check_cluster(PG_FUNCTION_ARGS)
 {
 	const ConcordMap *map;
+	Examined   *nodes = NULL;
+	int			n = 0;
+	int64		authority_epoch = -1;
 	List	   *mine;
-	ListCell   *lc;
 	char	   *self = NULL;
 
 	concord_require_preload();
@@ -527,9 +633,15 @@ concord_check_cluster(PG_FUNCTION_ARGS)
 	map = concord_map();
 	if (map->membership != CONCORD_NO_MEMBER)
 		self = pstrdup(NameStr(map->self_name));
-	foreach(lc, mine)
-		put_row((ReturnSetInfo *) fcinfo->resultinfo, self, lfirst(lc));
 	if (map->membership == CONCORD_MEMBER)
-		ask_peers((ReturnSetInfo *) fcinfo->resultinfo, map, mine);
+	{
+		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														concord_view_timeout_ms);
+
+		nodes = open_links(map, &n);
+		ask_nodes(nodes, n, until);
+		authority_epoch = later_authority_epoch(nodes, n);
+	}
+	put_all((ReturnSetInfo *) fcinfo->resultinfo, self, mine, nodes, n, authority_epoch);
 	return (Datum) 0;
 }

@@ -13,7 +13,7 @@
  * H1 The caller is concord.node_role or a superuser, checked here: EXECUTE is PUBLIC's.
  * H2 A newer epoch heard of is noted for the own worker, never acted on here.
  * H3 _join_outcome() says "aborted" only while holding the map's lock: no add_node can be under
- *    way that still might commit the nonce.
+ *    way that still might commit the nonce.  Nor while a newer map is known, which may hold it.
  *
  * What is left when something dies: nothing; all of these only read, and may be asked again.
  */
@@ -101,7 +101,8 @@ concord_heartbeat(PG_FUNCTION_ARGS)
 				 errmsg("node %d speaks protocol %d, this node speaks %d", from_node, protocol,
 						CONCORD_PROTOCOL)));
 	check_sender(map, from_node, epoch, PG_GETARG_INT32(5));
-	if (epoch > map->epoch)		/* H2 */
+	/* H2; "from itself" on the authority is: from a node its map does not hold */
+	if (epoch > map->epoch)
 		concord_map_want(epoch, concord_map_node(map, from_node) != NULL ? from_node :
 						 map->authority);
 
@@ -146,6 +147,8 @@ concord_join_outcome(PG_FUNCTION_ARGS)
 				 errmsg("this node is not the authority of the cluster that is joined")));
 	nonce = concord_uuid_text(PG_GETARG_UUID_P(0));
 	/* H3 */
+	if (concord_heard_newer(map, NULL).epoch > map->epoch)
+		return CStringGetTextDatum("in progress");
 	return CStringGetTextDatum(concord_owner_call("SELECT concord._outcome_of($1::uuid)", 1,
 												  &nonce));
 }

@@ -207,7 +207,7 @@ check_protocol_way(const ConcordMap *map, const NewNode *new_node, const char *c
 						concord_node_role),
 				 errdetail("%s%s%s", reply->message, reply->detail ? ": " : "",
 						   reply->detail ? reply->detail : ""),
-				 errhint("Let that role connect from this server (pg_hba.conf there), with a password if need be (concord.map_user here).")));
+				 errhint("Let that role connect from this server (pg_hba.conf there), with a password file or a certificate if need be: no user mapping can hold its password before the node has joined.")));
 	concord_link_close(link);
 }
 
@@ -343,7 +343,7 @@ check_way_back(const char *cluster)
 						concord_node_role),
 				 errdetail("%s%s%s", reply->message, reply->detail ? ": " : "",
 						   reply->detail ? reply->detail : ""),
-				 errhint("Let that role connect to the authority from there (pg_hba.conf), by the address the map has for it.")));
+				 errhint("Let that role connect to the authority from there (pg_hba.conf), by the address the map has for it, with a password file or a certificate if need be: no user mapping can hold its password before the node has joined.")));
 	if (reply->nrows != 1 || concord_reply_value(reply, 0, 0) == NULL ||
 		strcmp(concord_reply_value(reply, 0, 0), cluster) != 0 ||
 		atoi(concord_reply_value(reply, 0, 1)) != authority_id)

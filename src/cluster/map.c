@@ -15,9 +15,9 @@
  *    (and a standby's) hears of when the change commits, and this backend at once.
  * M2 current is replaced only inside concord_map() and concord_map_refresh(), so a pointer lives
  *    until the next call.
- * M3 The shared entry's map_epoch is told after the commit, never before; it is a hint.  Waiters
- *    read the tables again when they hear it, since invalidations are sent only after this
- *    callback.
+ * M3 The shared entry's map_epoch is told after the commit, never before, and after the
+ *    invalidations were sent and the locks released, so that the worker, woken by it, finds
+ *    everything new (servers and user mappings, too).  It is a hint: waiters read the tables.
  *
  * LOCKS: AccessShare on the tables while reading; ConcordShared->lock alone at commit.
  *
@@ -49,6 +49,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
@@ -89,6 +90,8 @@ static bool current_valid = false;
 static bool invalidated = false;	/* heard while reading */
 
 static bool map_changed = false;	/* by this transaction */
+static bool cluster_created = false;	/* likewise */
+static bool to_be_told = false;	/* committed a change, M3 */
 static int64 committed_epoch = 0;	/* read at PRE_COMMIT for COMMIT */
 static bool committed_member = false;
 
@@ -446,6 +449,8 @@ concord_map_await(int64 epoch, int from_node, int timeout_ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	static uint32 wait_event = 0;
+	const ConcordMap *map;
+	bool		believed;
 	ConcordDatabase *entry;
 	bool		arrived;
 
@@ -453,10 +458,16 @@ concord_map_await(int64 epoch, int from_node, int timeout_ms)
 		wait_event = concord_wait_event("ConcordMap");
 	concord_require_preload();
 	AcceptInvalidationMessages();
-	if (concord_map()->epoch >= epoch)
+	map = concord_map();
+	if (map->epoch >= epoch)
 		return true;
 
-	entry = want_epoch(epoch, from_node);
+	/*
+	 * Anybody may have claimed it, in a hello.  The authority, which makes no change while a newer
+	 * map is known, does not note it: it hears the same from a heartbeat if it is true.
+	 */
+	believed = map->membership != CONCORD_MEMBER || !concord_is_authority(map);
+	entry = want_epoch(believed ? epoch : 0, from_node);
 	if (entry == NULL)
 		return false;
 	ConditionVariablePrepareToSleep(&entry->map_cv);
@@ -488,6 +499,12 @@ concord_map_changed(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+void
+concord_map_created(void)
+{
+	cluster_created = true;
+}
+
 bool
 concord_map_changed_here(void)
 {
@@ -505,7 +522,7 @@ before_commit(void)
 
 /* M3: errors are not allowed here */
 static void
-after_commit(void)
+tell_change(void)
 {
 	ConcordDatabase *entry;
 
@@ -515,9 +532,10 @@ after_commit(void)
 	entry = concord_shmem_database(MyDatabaseId, committed_member);
 	if (entry != NULL)
 	{
-		if (!committed_member)
+		/* what was wanted of a former cluster has no meaning for the next one */
+		if (!committed_member || cluster_created)
 			entry->wanted_epoch = entry->map_epoch = 0;
-		else if (entry->map_epoch < committed_epoch)
+		if (committed_member && entry->map_epoch < committed_epoch)
 			entry->map_epoch = committed_epoch;
 	}
 	LWLockRelease(ConcordShared->lock);
@@ -541,7 +559,7 @@ map_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			map_changed = false;
 			current_valid = false;
-			after_commit();
+			to_be_told = true;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			ereport(ERROR,
@@ -550,6 +568,7 @@ map_xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 			map_changed = false;
+			cluster_created = false;
 			current_valid = false;
 			break;
 		default:
@@ -557,10 +576,25 @@ map_xact_callback(XactEvent event, void *arg)
 	}
 }
 
+/* M3: the one hook that comes after the invalidations */
+static void
+map_release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	(void) is_commit;
+	(void) arg;
+	if (!to_be_told || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
+		return;
+	to_be_told = false;
+	tell_change();
+	cluster_created = false;
+}
+
 void
 concord_cluster_init(void)
 {
+	RegisterResourceReleaseCallback(map_release_callback, NULL);
 	CacheRegisterRelcacheCallback(map_relcache_callback, (Datum) 0);
 	RegisterXactCallback(map_xact_callback, NULL);
+	concord_authority_init();
 	concord_identity_init();
 }

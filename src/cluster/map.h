@@ -72,6 +72,7 @@ extern const ConcordNode *concord_map_node_required(const ConcordMap *map, const
 /*
  * Asks the worker to fetch epoch (or newer) from a node and waits until the map has it; returns
  * false when timeout_ms went by. Must not hold a lock the worker needs (map tables). Cancellable.
+ * On the authority it only waits: what a session claims there is not noted.
  */
 extern bool concord_map_await(int64 epoch, int from_node, int timeout_ms);
 

@@ -304,6 +304,8 @@ map_user_here(const char *role, List *options)
 		concord_owner_end(&scope);
 		(void) concord_owner_call("SELECT concord._grant_usage($1::name, $2::oid)", 2, params);
 	}
+	/* the worker looks at once how to reach the nodes now */
+	(void) concord_owner_call("SELECT concord._map_changed()", 0, NULL);
 }
 
 static void

@@ -54,6 +54,7 @@ concord_create_cluster(PG_FUNCTION_ARGS)
 	ConcordLink *link;
 	ConcordProbe *probe;
 	const char *params[6];
+	char	   *cluster;
 
 	concord_require_writable(what);
 	concord_require_superuser(what);
@@ -78,9 +79,10 @@ concord_create_cluster(PG_FUNCTION_ARGS)
 	params[3] = concord_database_oid();
 	params[4] = GetUserNameFromId(GetUserId(), false);
 	params[5] = user;
-	PG_RETURN_DATUM(DirectFunctionCall1(uuid_in, CStringGetDatum(
-		concord_owner_call("SELECT concord._create_cluster($1::name, $2::text[], $3::bigint,"
-						   " $4::oid, $5::name, $6)", 6, params))));
+	cluster = concord_owner_call("SELECT concord._create_cluster($1::name, $2::text[], $3::bigint,"
+								 " $4::oid, $5::name, $6)", 6, params);
+	concord_map_created();
+	PG_RETURN_DATUM(DirectFunctionCall1(uuid_in, CStringGetDatum(cluster)));
 }
 
 /* On the authority, with the map locked. */
@@ -135,6 +137,7 @@ concord_remove_node(PG_FUNCTION_ARGS)
 	map = concord_map_member();
 	if (concord_is_authority(map))
 	{
+		concord_settle_map();
 		(void) concord_owner_call("SELECT concord._lock_identity()", 0, NULL);
 		remove_node_here(concord_lock_map(), params[0], PG_GETARG_BOOL(1));
 		PG_RETURN_VOID();

@@ -116,7 +116,8 @@ concord_ask_done(ReturnSetInfo *rsinfo, ConcordAskedNodes *nodes)
 
 /*
  * send_map(): pushes what otherwise is pulled.  Only the caller's own rights on the other nodes
- * are used; they apply the map as if their worker had fetched it.
+ * are used; they apply the map as if their worker had fetched it, and give up one of their own that
+ * has the same epoch and is another.
  */
 Datum
 concord_send_map(PG_FUNCTION_ARGS)
@@ -138,7 +139,7 @@ concord_send_map(PG_FUNCTION_ARGS)
 	json = concord_owner_call("SELECT concord._map_json()", 0, NULL);
 	map = concord_map_member();
 	nodes = concord_ask_nodes(rsinfo, map);
-	concord_ask_more(rsinfo, nodes, "SELECT concord._apply_map($1)", 1, &json);
+	concord_ask_more(rsinfo, nodes, "SELECT concord._apply_map($1, true)", 1, &json);
 	concord_ask_done(rsinfo, nodes);
 	return (Datum) 0;
 }

@@ -71,6 +71,8 @@ extern List *concord_array_to_list(Datum array);
 
 /* Notes for the worker that a node has a newer map, and wakes it. */
 extern void concord_map_want(int64 epoch, int from_node);
+/* Notes that this transaction makes the first map of a cluster: no newer one is known any more. */
+extern void concord_map_created(void);
 /* Has this transaction changed identity or map? */
 extern bool concord_map_changed_here(void);
 /* Is it the extension's table local_node?  Asks the catalogs, not the cache. */
@@ -142,9 +144,27 @@ extern int	concord_forward_timeout_ms(void);
 extern void concord_no_block(const char *what);
 /*
  * Takes the lock on the map, waits for others' changes; returns the map as it is now. Only on the
- * authority.
+ * authority; 55000 while another node has a newer map (concord_settle_map()).
  */
 extern const ConcordMap *concord_lock_map(void);
+/*
+ * Asks all members for their epochs, once a transaction, and waits until the worker has fetched a
+ * newer map; 55000 if it has not in time.  concord_lock_map() does so; who takes the identity's
+ * lock first calls it before.  Elsewhere than on the authority it does nothing.
+ */
+extern void concord_settle_map(void);
+
+/* The newest map heard of: the own epoch and node, unless somebody has a newer one. */
+typedef struct ConcordNewer
+{
+	int64		epoch;
+	int			node_id;		/* who has it; with a newer epoch the own id: one not in the map */
+} ConcordNewer;
+
+/* What this server has heard since its start, nodes in but (0-terminated, may be NULL) left out. */
+extern ConcordNewer concord_heard_newer(const ConcordMap *map, const int *but);
+
+extern void concord_authority_init(void);
 /* The owners as concord._change_map() wants them: hex of big-endian int16. */
 extern char *concord_owners_hex(const int16 owner[CONCORD_SLOTS]);
 /* Stores new owners under the next epoch; map must be locked. */

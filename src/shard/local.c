@@ -210,7 +210,7 @@ int64
 concord_local_run(const char *sql, const ConcordParams *params, ConcordRows *rows, int source)
 {
 	SPIExecuteOptions options = {0};
-	LocalPlan  *entry;
+	LocalPlan  *volatile entry;
 	int			result;
 	int64		processed;
 

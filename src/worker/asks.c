@@ -440,7 +440,10 @@ refresh_peer(void *arg)
 			kept = lappend(kept, pstrdup(lfirst(lc)));
 		MemoryContextSwitchTo(old);
 		peer->options = kept;
+		/* what failed, failed by the old ones: it is asked at once */
 		peer->failures = 0;
+		peer->refusals = 0;
+		peer->quiet_until = 0;
 		peer->retry_at = concord_clock_ms();
 	}
 	concord_work_commit();

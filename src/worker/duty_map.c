@@ -11,6 +11,9 @@
  * PROMISE: as long as one peer with the newer map answers, it is fetched; each failure is tried
  * again elsewhere.  Applying is idempotent, so a crash at any point only means fetching again.
  *
+ * The authority, where every map comes from, does the same: a newer map can only be one that it
+ * made itself before its storage went back (a restored backup, a promotion that lost changes).
+ *
  * What it does NOT do: decide anything.  Verdicts are the authority's, their effects the
  * cluster room's (_apply_map, _join_finish), each one local transaction.
  */
@@ -156,12 +159,6 @@ concord_duty_map(void *unused)
 	(void) unused;
 	if (concord_clock_ms() < not_before || !wanted(&epoch, &from_node))
 		return;
-	if (ConcordWorker.node_id == ConcordWorker.authority)
-	{
-		want_no_more(ConcordWorker.node_id);
-		wake_waiters();
-		return;
-	}
 	foreach(lc, ConcordWorker.peers)
 	{
 		ConcordWorkerPeer *peer = lfirst(lc);
@@ -213,6 +210,11 @@ concord_map_answer(ConcordWorkerPeer *peer, ConcordReply *reply)
 	not_before = 0;
 	if (applied != NULL && strcmp(applied, "f") == 0)
 		want_no_more(peer->node_id);
+	else if (ConcordWorker.node_id == ConcordWorker.authority)
+		ereport(LOG,
+				(errmsg("node \"%s\" had a newer map than this node, the cluster's authority",
+						peer->name),
+				 errdetail("It was taken over. The storage of this server has gone back, as by restoring a backup.")));
 	concord_duty_hurry(CONCORD_DUTY_SYNC);
 }
 

@@ -273,7 +273,6 @@ duty_sync(void *unused)
 
 	(void) unused;
 	concord_work_begin("reading the map");
-	/* who commits a change tells us so before the invalidation of our copy is on its way */
 	map = concord_map_refresh();
 	if (map->membership != CONCORD_MEMBER && map->membership != CONCORD_JOINING)
 	{
