@@ -77,7 +77,7 @@ demo-stop:
 	@$(here)test/demo/demo.sh stop
 
 bench:
-	@$(here)test/lib/run.sh bench
+	@$(here)test/bench/run.sh
 
 soak:
 	@CONCORD_SOAK=1 RUNS=30000000 CONCORD_STEPS=2000000 $(here)test/lib/run.sh unit fuzz tap

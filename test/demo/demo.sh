@@ -20,7 +20,6 @@ start_demo() {
 
 	want gcc command -v gcc
 	want libc6-dev test -f /usr/include/stdio.h
-	want libpq-dev command -v pg_config
 	install_packages
 	choose_user
 

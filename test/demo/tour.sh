@@ -29,7 +29,7 @@ stop() {
 
 # explain <text>: what the visitor is about to see
 explain() {
-	printf '%s\n' "$*" | fold -s -w 96
+	printf '%s\n' "$*" | fold -s -w 96 | sed 's, *$,,'
 }
 
 # on <node> [psql option ...] <<SQL: prints and runs the statements in one session of a node.

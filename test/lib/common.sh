@@ -99,6 +99,14 @@ install_packages() {
 	find_pg_config || die "no PostgreSQL server with headers was found; set PG_CONFIG"
 }
 
+# Wants PL/Proxy, if Debian has it for this PostgreSQL; install_packages was called before.
+want_plproxy() {
+	local package
+	package=postgresql-$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')-plproxy
+	! apt-cache show "$package" >/dev/null 2>&1 ||
+		want "$package" test -e "$("$PG_CONFIG" --pkglibdir)/plproxy.so"
+}
+
 #
 # The unprivileged user and the work directory
 #

@@ -12,8 +12,6 @@ log=$WORK/log
 postgres=$WORK/postgres			# the private installation
 passed=0
 failed=0
-parts=$*
-asserts=''
 mkdir -p "$log"
 cd "$WORK" || exit 1
 trap 'stop_servers "$WORK"; exit 130' INT TERM HUP
@@ -64,12 +62,8 @@ tally() {
 
 build_once() {
 	[ ! -e "$WORK/built" ] || return 0
-	# assertions are on in what is tested, off in what is measured
-	case " $parts " in
-		*' bench '*) ;;
-		*) asserts=COPT=-DUSE_ASSERT_CHECKING ;;
-	esac
-	private_postgres "$src" "$postgres" ${asserts:+"$asserts"} >"$log/build.log" 2>&1 || {
+	# assertions are on in what is tested
+	private_postgres "$src" "$postgres" COPT=-DUSE_ASSERT_CHECKING >"$log/build.log" 2>&1 || {
 		fail build "$log/build.log"
 		finish
 	}
@@ -191,16 +185,6 @@ part_demo() {
 	status=$?
 	stop_servers "$WORK/demo"
 	TAIL=80 tally demo "$log/demo.log" $status
-}
-
-part_bench() {
-	build_once
-	# its report is what one wants to see
-	if PG_CONFIG=$bindir/pg_config "$src/test/bench/run.sh"; then
-		pass bench
-	else
-		fail bench /dev/null
-	fi
 }
 
 for part; do

@@ -2,7 +2,7 @@
 # run.sh [part ...]: runs the tests (all parts by default) from a clean checkout, and closes with
 # "N passed, N failed".  The exit status tells whether all passed.
 #
-# Parts: lint unit fuzz regress isolation tap demo; bench only when asked for.
+# Parts: lint unit fuzz regress isolation tap demo.
 # Environment: PG_CONFIG; PROVE_TESTS (TAP files to run); CONCORD_TMP (a work directory's name
 # other than tmp_check, for a second run in the same checkout); CONCORD_SOAK=1 (longer runs).
 #
@@ -17,22 +17,12 @@ fuzzer_links() {
 		clang -fsanitize=fuzzer,address -x c -o /dev/null -
 }
 
-# what the benches compare with, if Debian has it for this PostgreSQL
-want_plproxy() {
-	local package
-	install_packages
-	package=postgresql-$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')-plproxy
-	! apt-cache show "$package" >/dev/null 2>&1 ||
-		want "$package" test -e "$("$PG_CONFIG" --pkglibdir)/plproxy.so"
-}
-
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(lint unit fuzz regress isolation tap demo)
 name=${CONCORD_TMP:-tmp_check}
 
 want gcc command -v gcc
 want libc6-dev test -f /usr/include/stdio.h
-want libpq-dev command -v pg_config
 for part in "${parts[@]}"; do
 	case $part in
 		lint)
@@ -49,8 +39,7 @@ for part in "${parts[@]}"; do
 			want libipc-run-perl perl -MIPC::Run -e 1
 			want libdbd-pg-perl perl -MDBD::Pg -e 1
 			;;
-		bench) want_plproxy ;;
-		*) die "unknown part \"$part\"; there are: lint unit fuzz regress isolation tap demo bench" ;;
+		*) die "unknown part \"$part\"; there are: lint unit fuzz regress isolation tap demo" ;;
 	esac
 done
 install_packages
@@ -80,6 +69,4 @@ copy_source "$work/src"
 cd "$work" || exit 1
 env HOME="$work" WORK="$work" SOCKETS="$sockets" "${as_user[@]}" "$work/src/test/lib/parts.sh" "${parts[@]}" 9<&-
 status=$?
-results=test/bench/RESULTS.md
-[ "${SAVE:-0}" != 1 ] || [ ! -e "$work/src/$results" ] || cat "$work/src/$results" >"$top/$results"
 exit $status

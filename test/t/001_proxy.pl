@@ -18,8 +18,8 @@ $node->start;
 
 my $proxy = ConcordProxy->new(
 	to_port => $node->port,
-	port    => PostgreSQL::Test::Cluster::get_free_port(),
-	log     => "${PostgreSQL::Test::Utils::test_logfile}_proxy.log");
+	port => PostgreSQL::Test::Cluster::get_free_port(),
+	log => "${PostgreSQL::Test::Utils::test_logfile}_proxy.log");
 my @through = (dbname => 'postgres', host => '127.0.0.1', port => $proxy->port);
 
 sub connect_through { return ConcordSession->new($node, @through, @_); }
@@ -27,8 +27,10 @@ sub connect_through { return ConcordSession->new($node, @through, @_); }
 # What psql may fail with at once, without a session: connection failures.
 sub attempt
 {
-	my ($ret, $out, $err) = $node->psql('postgres', 'SELECT 1',
-		connstr => "host=127.0.0.1 port=" . $proxy->port . " dbname=postgres", timeout => 2);
+	my ($ret, $out, $err) = $node->psql(
+		'postgres', 'SELECT 1',
+		connstr => "host=127.0.0.1 port=" . $proxy->port . " dbname=postgres",
+		timeout => 2);
 	return $ret == 0 ? 'ok' : $err;
 }
 
@@ -46,7 +48,10 @@ is($s->get('SELECT 42'), '42', 'a query passes');
 is(length $s->get(q(SELECT repeat('x', 5000000))), 5000000, 'a large answer passes');
 is($s->get('SELECT length($$' . ('y' x 100000) . '$$)'), '100000', 'a large question passes');
 my $error = $s->run('SELECT 1/0');
-is_deeply([ @$error{qw(ok sqlstate message)} ], [ 0, '22012', 'division by zero' ], 'an error is taken apart');
+is_deeply(
+	[ @$error{qw(ok sqlstate message)} ],
+	[ 0, '22012', 'division by zero' ],
+	'an error is taken apart');
 $proxy->reset_counts;
 $s->get('SELECT 1');
 $s->get('SELECT 2');
@@ -129,7 +134,8 @@ for my $mode (qw(rst fin))
 	cmp_ok($proxy->cut(mode => $mode), '>=', 1, "cut by $mode");
 	lost($victim->finish(10), "the client notices a cut by $mode");
 	$node->safe_psql('postgres',
-		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()"
+	);
 }
 
 # cut at a statement, before it and before its answer
@@ -174,7 +180,8 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), 3, 'it arrived');
 # cancel requests pass
 $s->start('SELECT pg_sleep(600)');
 my $pid = $node->safe_psql('postgres',
-	"SELECT pid FROM pg_stat_activity WHERE client_addr IS NOT NULL AND backend_type = 'client backend'");
+	"SELECT pid FROM pg_stat_activity WHERE client_addr IS NOT NULL AND backend_type = 'client backend'"
+);
 $proxy->reset_counts;
 my $cancel = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $proxy->port);
 print $cancel pack('NNNN', 16, 80877102, $pid, 0);

@@ -1,5 +1,6 @@
 
-# What a routed statement costs on the wire, counted by a proxy: speed is measured elsewhere, this is its cause.
+# What a routed statement costs on the wire, counted by a proxy: speed is measured elsewhere, this
+# is its cause.
 
 use strict;
 use warnings;
@@ -12,13 +13,16 @@ $cluster->spread;
 $cluster->get($_, 'CREATE TABLE item (id int PRIMARY KEY, v int)') for qw(a b c);
 my %proxy = map { $_ => $cluster->proxy($_) } qw(b c);
 my @users = (user => '^(?!concord_node$)');
-my $key   = $cluster->get('a', q(SELECT min(i) FROM generate_series(1, 1000) i WHERE concord.locate(i) = 'b'));
+my $key = $cluster->get('a',
+	q(SELECT min(i) FROM generate_series(1, 1000) i WHERE concord.locate(i) = 'b'));
 $cluster->get('b', "INSERT INTO item VALUES ($key, 0)");
 
-my $read  = "SELECT v FROM concord.query($key, 'SELECT v FROM item WHERE id = \$1', $key) AS (v int)";
+my $read =
+  "SELECT v FROM concord.query($key, 'SELECT v FROM item WHERE id = \$1', $key) AS (v int)";
 my $write = "SELECT concord.execute($key, 'UPDATE item SET v = v + 1 WHERE id = \$1', $key)";
 
-# Runs statements often enough to be in the steady state, then counts what N times cost on one connection.
+# Runs statements often enough to be in the steady state, then counts what N times cost on one
+# connection.
 sub cost
 {
 	my ($n, $node, @sql) = @_;

@@ -8,9 +8,9 @@ use ConcordTest;
 use Test::More;
 
 my $cluster = ConcordTest->new(
-	nodes   => [qw(a b)],
+	nodes => [qw(a b)],
 	proxies => ['b'],
-	conf    => "concord.connect_timeout = 3s\nconcord.cleanup_timeout = 1s");
+	conf => "concord.connect_timeout = 3s\nconcord.cleanup_timeout = 1s");
 my $proxy = $cluster->proxy('b');
 my @users = (user => '^(?!concord_node$)');
 
@@ -28,8 +28,23 @@ sub insert { return on_b('INSERT INTO t VALUES (' . ++$next . ')'); }
 # How often the last inserted row is there; whoever is left in its way is awaited.
 sub found
 {
-	$cluster->await_sql('b', ConcordTest::remote_backends_sql('xact_start IS NOT NULL'), 0, 'no transaction is left on b');
+	$cluster->await_sql('b', ConcordTest::remote_backends_sql('xact_start IS NOT NULL'),
+		0, 'no transaction is left on b');
 	return $cluster->get('b', "SELECT count(*) FROM t WHERE v = $next");
+}
+
+# Awaits that so many flushes, and all there were, have been answered, as seen by the proxy.
+sub answered
+{
+	my ($least) = @_;
+	ok( await(
+			sub {
+				my $c = $proxy->counts(@users);
+				return $c->{syncs} >= $least && ($c->{to_client}{types}{Z} // 0) >= $c->{syncs};
+			},
+			10),
+		'b has answered all');
+	return;
 }
 
 sub usable
@@ -57,11 +72,12 @@ for my $mode (qw(rst fin))
 	$session->quit;
 }
 
-# at each step of an autocommit write; a connection that is new, and one that is known to have worked
+# at each step of an autocommit write; a connection that is new, and one that is known to have
+# worked
 my %step = (
-	'before the request'          => [ 'to_server', sql => 'INSERT INTO t' ],
-	'before the answer'           => [ 'to_client', type => 'C', bytes => 'INSERT' ],
-	'before COMMIT'               => [ 'to_server', sql => '^COMMIT' ],
+	'before the request' => [ 'to_server', sql => 'INSERT INTO t' ],
+	'before the answer' => [ 'to_client', type => 'C', bytes => 'INSERT' ],
+	'before COMMIT' => [ 'to_server', sql => '^COMMIT' ],
 	'before the answer of COMMIT' => [ 'to_client', type => 'C', bytes => 'COMMIT' ]);
 for my $step (sort keys %step)
 {
@@ -69,13 +85,18 @@ for my $step (sort keys %step)
 	{
 		for my $known (0, 1)
 		{
-			my $name    = "cut $step ($mode, " . ($known ? 'known' : 'new') . ' connection)';
+			my $name = "cut $step ($mode, " . ($known ? 'known' : 'new') . ' connection)';
 			my $session = $cluster->session('a');
-			$session->get(on_b('SELECT 1')) if $known;
+			if ($known)
+			{
+				$session->get(on_b('SELECT 1'));
+				answered(1);
+			}
 			my $rule = $proxy->cut_before(@{ $step{$step} }, mode => $mode, @users);
 			if ($step =~ /COMMIT/)
 			{
-				$cluster->expect_error($session, insert(), '08007', qr/node "b"/, $name, within => 10);
+				$cluster->expect_error($session, insert(), '08007', qr/node "b"/, $name,
+					within => 10);
 				is(found(), $step =~ /answer/ ? 1 : 0, 'done as far as it came');
 			}
 			else
@@ -83,7 +104,8 @@ for my $step (sort keys %step)
 				my $r = $session->run(insert(), 20);
 				if ($known && $r->{ok})
 				{
-					# nothing had been heard yet from a connection that may have been dead before: asked again
+					# nothing had been heard yet from a connection that may have been dead before:
+					# asked again
 					is(found(), 1, "$name: done once");
 				}
 				else
@@ -108,14 +130,20 @@ for my $step (sort keys %step)
 	my $rule = $proxy->cut_before(@{ $step{$step} }, @users);
 	if ($step !~ /COMMIT/)
 	{
-		$cluster->expect_error($session, on_b("INSERT INTO t VALUES ($next)"), '08006', qr/node "b"/,
-			"cut $step in a transaction", within => 10);
+		$cluster->expect_error(
+			$session, on_b("INSERT INTO t VALUES ($next)"),
+			'08006', qr/node "b"/,
+			"cut $step in a transaction",
+			within => 10);
 		is($session->run('COMMIT')->{stderr}, '', 'it has ended');
 		is(found(), 0, 'as a whole');
 	}
 	else
 	{
-		$cluster->expect_error($session, 'COMMIT', '08007', qr/node "b"/, "cut $step in a transaction", within => 10);
+		$cluster->expect_error(
+			$session, 'COMMIT', '08007', qr/node "b"/,
+			"cut $step in a transaction",
+			within => 10);
 		is(found(), $step =~ /answer/ ? 1 : 0, 'as a whole');
 	}
 	is($proxy->hits($rule), 1, 'it was cut there');
@@ -126,12 +154,20 @@ for my $step (sort keys %step)
 	is($session->get(insert()), 1, 'written');
 	$session->get('SAVEPOINT s');
 	$proxy->cut(@users);
-	$cluster->expect_error($session, on_b('SELECT 1'), '08006', qr/node "b"/, 'lost within a savepoint', within => 10);
+	$cluster->expect_error(
+		$session, on_b('SELECT 1'), '08006', qr/node "b"/,
+		'lost within a savepoint',
+		within => 10);
 	$session->get('ROLLBACK TO s');
 	is($session->get('SELECT 1'), 1, 'the transaction goes on here');
-	$cluster->expect_error($session, on_b('SELECT 1'), '08006', qr/node "b"/, 'and not there', within => 10);
+	$cluster->expect_error(
+		$session, on_b('SELECT 1'), '08006', qr/node "b"/,
+		'and not there',
+		within => 10);
 	$session->get('ROLLBACK TO s');
-	$cluster->expect_error($session, 'COMMIT', qr/^08/, qr/node "b"/, 'COMMIT of a transaction of which a part is lost',
+	$cluster->expect_error(
+		$session, 'COMMIT', qr/^08/, qr/node "b"/,
+		'COMMIT of a transaction of which a part is lost',
 		within => 10);
 	is(found(), 0, 'nothing of it is there');
 	usable($session, 'after the lost part');
@@ -143,9 +179,28 @@ for my $step (sort keys %step)
 	my $session = $cluster->session('a');
 	is($session->get(on_b('SELECT 1')), 1, 'connected');
 	my $rule = $proxy->cut_before('to_client', type => 'C', bytes => 'COMMIT', @users);
-	my $r    = $session->run(q(SELECT x FROM concord.query_on('b', 'SELECT 42') AS (x int)), 20);
+	my $r = $session->run(q(SELECT x FROM concord.query_on('b', 'SELECT 42') AS (x int)), 20);
 	is($r->{out}, 42, "a read whose COMMIT's answer is lost") or diag $r->{stderr};
 	usable($session, 'after a read');
+	$session->quit;
+}
+
+# a late answer to another COMMIT is not the answer to this one
+for my $step ('before COMMIT', 'before the answer of COMMIT')
+{
+	my $session = $cluster->session('a');
+	is($session->get(on_b('SELECT 1')), 1, 'connected');
+	answered(1);
+	$proxy->reset_counts;
+	$proxy->delay('to_client', 1000);
+	is($session->get(on_b('SELECT 1')), 1, 'read; the answer of its COMMIT comes late');
+	answered(2);
+	my $rule = $proxy->cut_before(@{ $step{$step} }, @users);
+	$cluster->expect_error($session, insert(), '08007', qr/node "b"/,
+		"a late answer, then cut $step", within => 10);
+	is($proxy->hits($rule), 1, 'it was cut there');
+	is(found(), $step =~ /answer/ ? 1 : 0, 'done as far as it came');
+	usable($session, 'after a late answer');
 	$session->quit;
 }
 
@@ -157,16 +212,16 @@ for my $direction (qw(to_server to_client))
 	for (my $bytes = 1; !$done && $bytes < 6000; $bytes += 41)
 	{
 		my $session = $cluster->session('a');
-		my $rule    = $proxy->cut_after($direction, $bytes, @users);
-		my $r       = $session->run(insert(), 20);
-		my $found   = found();
-		my $state   = $r->{ok} ? 'ok' : ($r->{sqlstate} // 'none');
+		my $rule = $proxy->cut_after($direction, $bytes, @users);
+		my $r = $session->run(insert(), 20);
+		my $found = found();
+		my $state = $r->{ok} ? 'ok' : ($r->{sqlstate} // 'none');
 		$seen{$state}++;
 		my $good =
-			$r->{ok}            ? $r->{out} eq '1' && $found == 1
-		  : $state eq '08007'   ? $found <= 1
-		  : $state =~ /^08/     ? $found == 0 && $r->{stderr} =~ /node "b"/
-		  :                       0;
+			$r->{ok}          ? $r->{out} eq '1' && $found == 1
+		  : $state eq '08007' ? $found <= 1
+		  : $state =~ /^08/   ? $found == 0 && $r->{stderr} =~ /node "b"/
+		  :                     0;
 		ok($good, "cut after $bytes bytes $direction: $state, found $found") or diag $r->{stderr};
 		$done = !$proxy->hits($rule);
 		ok(!$done || $r->{ok}, 'not cut, not failed');
@@ -185,7 +240,10 @@ for my $direction (qw(to_server to_client))
 	is($session->get(on_b('SELECT 1')), 1, 'connected');
 	$session->get('SET concord.statement_deadline = 500');
 	$proxy->hold($direction, @users);
-	my $r = $cluster->expect_error($session, insert(), '08006', qr/node "b"/, "silence $direction", within => 5);
+	my $r = $cluster->expect_error(
+		$session, insert(), '08006', qr/node "b"/,
+		"silence $direction",
+		within => 5);
 	$proxy->pass;
 	is(found(), 0, 'not done');
 	usable($session, "silence $direction");
@@ -193,7 +251,10 @@ for my $direction (qw(to_server to_client))
 	$session->get('BEGIN');
 	is($session->get(insert()), 1, 'written');
 	$proxy->hold($direction, @users);
-	$cluster->expect_error($session, 'COMMIT', '08007', qr/node "b"/, "silence $direction during COMMIT", within => 6);
+	$cluster->expect_error(
+		$session, 'COMMIT', '08007', qr/node "b"/,
+		"silence $direction during COMMIT",
+		within => 6);
 	$proxy->pass;
 	like(found(), qr/^[01]$/, 'done once or not at all');
 	usable($session, "silence $direction during COMMIT");
@@ -208,7 +269,10 @@ usable($session, 'refused');
 $session->quit;
 $session = $cluster->session('a');
 $proxy->hold('both', @users);
-$cluster->expect_error($session, insert(), qr/^08/, qr/node "b"/, 'a connection that is never answered', within => 8);
+$cluster->expect_error(
+	$session, insert(), qr/^08/, qr/node "b"/,
+	'a connection that is never answered',
+	within => 8);
 usable($session, 'never answered');
 $session->quit;
 

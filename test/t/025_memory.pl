@@ -9,13 +9,16 @@ use Test::More;
 
 use constant MB => 1024;    # in kB
 
-my $cluster = ConcordTest->new(nodes => [qw(a b)], conf => "log_statement = none\nclient_min_messages = warning");
+my $cluster = ConcordTest->new(
+	nodes => [qw(a b)],
+	conf => "log_statement = none\nclient_min_messages = warning");
 $cluster->get($_, 'CREATE TABLE t (v int PRIMARY KEY)') for qw(a b);
 
 my $session = $cluster->session('a');
 $session->get(q(SELECT concord.execute_on('b', 'SELECT 1')));
-my $here  = $session->pid;
-my $there = $session->get(q(SELECT x FROM concord.query_on('b', 'SELECT pg_backend_pid()') AS (x int)));
+my $here = $session->pid;
+my $there =
+  $session->get(q(SELECT x FROM concord.query_on('b', 'SELECT pg_backend_pid()') AS (x int)));
 
 # What n repetitions of a statement leave in memory after as many have warmed the caches up.
 sub grows_by
@@ -45,39 +48,81 @@ sub loop
 }
 
 bounded('the same statement', loop(5000, q(PERFORM concord.execute_on('b', 'SELECT $1', i);)));
-bounded('as many transactions', loop(2000, q(PERFORM concord.execute_on('b', 'SELECT $1', i); COMMIT;)));
-bounded('always another statement', loop(3000, q(PERFORM concord.execute_on('b', 'SELECT 1 + ' || i);)));
-bounded('always another statement, here', loop(3000, q(PERFORM concord.execute_on('a', 'SELECT 1 + ' || i);)));
-bounded('rows', loop(300, q(SELECT max(x) INTO r FROM concord.query_on('b', 'SELECT repeat(''x'', 1000) FROM generate_series(1, 100)') AS (x text);)));
-bounded('errors', loop(1000, q(BEGIN PERFORM concord.execute_on('b', 'SELECT 1/($1 - $1)', i); EXCEPTION WHEN division_by_zero THEN NULL; END;)));
-bounded('errors, here', loop(1000, q(BEGIN PERFORM concord.execute_on('a', 'SELECT 1/($1 - $1)', i); EXCEPTION WHEN division_by_zero THEN NULL; END;)));
-bounded('bad statements', loop(1000, q(BEGIN PERFORM concord.execute_on('b', 'SELEC ' || i); EXCEPTION WHEN syntax_error THEN NULL; END;)));
-bounded('savepoints', loop(1000, q(BEGIN PERFORM concord.execute_on('b', 'INSERT INTO t VALUES ($1)', i); RAISE EXCEPTION SQLSTATE 'ZZ001';
+bounded('as many transactions',
+	loop(2000, q(PERFORM concord.execute_on('b', 'SELECT $1', i); COMMIT;)));
+bounded('always another statement',
+	loop(3000, q(PERFORM concord.execute_on('b', 'SELECT 1 + ' || i);)));
+bounded('always another statement, here',
+	loop(3000, q(PERFORM concord.execute_on('a', 'SELECT 1 + ' || i);)));
+bounded(
+	'rows',
+	loop(
+		300,
+		q(SELECT max(x) INTO r FROM concord.query_on('b', 'SELECT repeat(''x'', 1000) FROM generate_series(1, 100)') AS (x text);)
+	));
+bounded(
+	'errors',
+	loop(
+		1000,
+		q(BEGIN PERFORM concord.execute_on('b', 'SELECT 1/($1 - $1)', i); EXCEPTION WHEN division_by_zero THEN NULL; END;)
+	));
+bounded(
+	'errors, here',
+	loop(
+		1000,
+		q(BEGIN PERFORM concord.execute_on('a', 'SELECT 1/($1 - $1)', i); EXCEPTION WHEN division_by_zero THEN NULL; END;)
+	));
+bounded(
+	'bad statements',
+	loop(
+		1000,
+		q(BEGIN PERFORM concord.execute_on('b', 'SELEC ' || i); EXCEPTION WHEN syntax_error THEN NULL; END;)
+	));
+bounded(
+	'savepoints',
+	loop(
+		1000,
+		q(BEGIN PERFORM concord.execute_on('b', 'INSERT INTO t VALUES ($1)', i); RAISE EXCEPTION SQLSTATE 'ZZ001';
 	EXCEPTION WHEN SQLSTATE 'ZZ001' THEN NULL; END;)));
 bounded('look-ups', 'SELECT count(concord.locate(i)) FROM generate_series(1, 100000) i');
 
 is($session->pid, $here, 'the same session');
-cmp_ok($session->get(q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM pg_prepared_statements') AS (x bigint))), '<=', 110,
+cmp_ok(
+	$session->get(
+		q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM pg_prepared_statements') AS (x bigint))
+	),
+	'<=', 110,
 	'prepared statements on the peer are bounded by concord.prepared_statements');
-cmp_ok($session->get('SELECT sum(prepared_statements) FROM concord.connections'), '<=', 100, 'as the view says');
+cmp_ok($session->get('SELECT sum(prepared_statements) FROM concord.connections'),
+	'<=', 100, 'as the view says');
 
 # opening and closing
 my $before = 0;
 for my $round (1, 2)
 {
-	$session->get(loop(100, q(PERFORM concord.execute_on('b', 'SELECT 1'); COMMIT; PERFORM concord.close_connections(); COMMIT;)));
+	$session->get(
+		loop(
+			100,
+			q(PERFORM concord.execute_on('b', 'SELECT 1'); COMMIT; PERFORM concord.close_connections(); COMMIT;)
+		));
 	my $now = backend_memory_kb($here, 'RssAnon');
 	cmp_ok($now - $before, '<', 2 * MB, 'connections: memory here') if $round == 2;
 	$before = $now;
 }
 my $files = () = glob "/proc/$here/fd/*";
-$session->get(loop(50, q(PERFORM concord.execute_on('b', 'SELECT 1'); COMMIT; PERFORM concord.close_connections(); COMMIT;)));
+$session->get(
+	loop(
+		50,
+		q(PERFORM concord.execute_on('b', 'SELECT 1'); COMMIT; PERFORM concord.close_connections(); COMMIT;)
+	));
 my $after = () = glob "/proc/$here/fd/*";
 cmp_ok(abs($after - $files), '<=', 3, 'nor are sockets left open');
 
 # the same for the nodes' own processes
-my $workers = q(SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type ~ 'concord' OR usename = 'concord_node');
-my $beats = sub { return $cluster->get('a', q(SELECT last_seen FROM concord.nodes WHERE node = 'b')); };
+my $workers =
+  q(SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type ~ 'concord' OR usename = 'concord_node');
+my $beats =
+  sub { return $cluster->get('a', q(SELECT last_seen FROM concord.nodes WHERE node = 'b')); };
 for my $name (qw(a b))
 {
 	$cluster->node($name)->append_conf('postgresql.conf', 'concord.heartbeat_interval = 10ms');

@@ -1,5 +1,6 @@
 
-# Nobody acts on an older map: a node that lost a slot says so, the caller fetches the newer map and asks again.
+# Nobody acts on an older map: a node that lost a slot says so, the caller fetches the newer map
+# and asks again.
 
 use strict;
 use warnings;
@@ -7,11 +8,12 @@ use warnings;
 use ConcordTest;
 use Test::More;
 
-# b and c look for news only when they have a reason; what the others push to them goes through their proxies
-my $lazy    = 'concord.heartbeat_interval = 1h';
+# b and c look for news only when they have a reason; what the others push to them goes through
+# their proxies
+my $lazy = 'concord.heartbeat_interval = 1h';
 my $cluster = ConcordTest->new(
-	nodes     => [qw(a b c)],
-	proxies   => [qw(a b c)],
+	nodes => [qw(a b c)],
+	proxies => [qw(a b c)],
 	node_conf => { b => $lazy, c => $lazy },
 	# a node that is silent on purpose is not given up
 	conf => "concord.connect_timeout = 3s\nconcord.suspect_after = 10h\nconcord.down_after = 11h");
@@ -26,7 +28,8 @@ sub ask { return "SELECT x FROM concord.query($_[0], $where) AS (x text)"; }
 sub key_of
 {
 	my ($name) = @_;
-	return $cluster->get('a', "SELECT min(i) FROM generate_series(1, 10000) i WHERE concord.locate(i) = '$name'");
+	return $cluster->get('a',
+		"SELECT min(i) FROM generate_series(1, 10000) i WHERE concord.locate(i) = '$name'");
 }
 
 sub move
@@ -35,7 +38,8 @@ sub move
 	return $cluster->get('a', "SELECT concord.move_slot(concord.slot($key), '$to')");
 }
 
-# b hears no news of anybody, and c none of a; what they ask themselves passes, and so do users' statements.
+# b hears no news of anybody, and c none of a; what they ask themselves passes, and so do users'
+# statements.
 sub deaf
 {
 	mute('b', qr/a|c/);
@@ -47,7 +51,8 @@ sub deaf
 sub mute
 {
 	my ($to, $from) = @_;
-	$cluster->proxy($to)->hold('both', user => '^concord_node$', application_name => "^concord/($from)/");
+	$cluster->proxy($to)
+	  ->hold('both', user => '^concord_node$', application_name => "^concord/($from)/");
 	return;
 }
 
@@ -60,7 +65,8 @@ sub hear
 
 $cluster->is_sql('b', ask(key_of('c')), 'c', 'routed by b to c');
 
-# the owner lost the slot, the caller does not know: told so, it fetches the map and asks the new owner
+# the owner lost the slot, the caller does not know: told so, it fetches the map and asks the new
+# owner
 deaf();
 my $key = key_of('c');
 my $session = $cluster->session('b');
@@ -79,7 +85,7 @@ hear();
 
 # the caller knows and the new owner does not: it fetches the map before it answers
 deaf();
-$key   = key_of('a');
+$key = key_of('a');
 $stale = $cluster->epoch('c');
 move($key, 'c');
 is($cluster->epoch('c'), $stale, 'c does not know that it owns the slot');
@@ -91,7 +97,7 @@ $cluster->await_sql('b', ask($key), 'c', 'all know');
 # a node with an older map asks one with a newer that kept its slot: there is no reason to refuse
 deaf();
 my $other = key_of('c');
-$key   = key_of('a');
+$key = key_of('a');
 $stale = $cluster->epoch('b');
 move($key, 'c');
 $cluster->is_sql('a', ask($key), 'c', 'c knows');
@@ -102,16 +108,21 @@ hear();
 # something has been done already: the error goes to the caller, with nothing done
 deaf();
 $key = key_of('c');
-my $second = $cluster->get('a', "SELECT min(i) FROM generate_series(1, 10000) i WHERE concord.locate(i) = 'c' AND i <> $key");
+my $second = $cluster->get('a',
+	"SELECT min(i) FROM generate_series(1, 10000) i WHERE concord.locate(i) = 'c' AND i <> $key");
 $session->get(ask($key));
 $session->get(ask($second));
 $session->get('BEGIN');
 is($session->get("SELECT concord.execute($second, 'INSERT INTO t VALUES (1)')"), 1, 'written on c');
 $stale = $cluster->epoch('b');
 move($key, 'a');
-$cluster->is_sql('a', q(SELECT concord.execute_on('c', 'SELECT 1')), 1, 'c knows that it lost a slot');
+$cluster->is_sql('a', q(SELECT concord.execute_on('c', 'SELECT 1')),
+	1, 'c knows that it lost a slot');
 isnt($cluster->epoch('c'), $stale, 'c knows');
-$cluster->expect_error($session, ask($key), 'PC001', qr/map is too old/, 'in a transaction that has done something: PC001',
+$cluster->expect_error(
+	$session, ask($key), 'PC001',
+	qr/map is too old/,
+	'in a transaction that has done something: PC001',
 	within => 10);
 $session->run('ROLLBACK');
 is($session->get(ask($key)), 'a', 'the next transaction has the newer map');
@@ -133,11 +144,14 @@ $cluster->await_sql($session, ask($key), 'a', 'it can when the network is back',
 
 # and a node that cannot fetch the newer map does not serve those who have it
 deaf();
-$key   = key_of('a');
+$key = key_of('a');
 $stale = $cluster->epoch('c');
 mute($_, 'c') for qw(a b);
 move($key, 'c');
-$cluster->expect_error('a', ask($key), qr/^(PC001|08\w{3}|55\w{3})$/, qr/map/, 'c cannot fetch it', within => 15);
+$cluster->expect_error(
+	'a', ask($key), qr/^(PC001|08\w{3}|55\w{3})$/, qr/map/,
+	'c cannot fetch it',
+	within => 15);
 hear();
 $cluster->await_sql('a', ask($key), 'c', 'it can when the network is back', 30);
 
@@ -147,16 +161,19 @@ my @askers = map { $cluster->session($_) } qw(a b c);
 for my $round (1 .. 6)
 {
 	my @names = qw(a b c);
-	my $keys  = join ',', map { $round * 100 + $_ } 1 .. 20;
+	my $keys = join ',', map { $round * 100 + $_ } 1 .. 20;
 	$_->start(
-		"SELECT count(*), count(*) FILTER (WHERE x IN ('a', 'b', 'c')) FROM unnest(ARRAY[$keys]) i, concord.query(i, $where) AS (x text)")
-	  for @askers;
-	$cluster->get('a', "SELECT concord.move_slot(concord.slot(i), '$names[$round % 3]') FROM unnest(ARRAY[$keys]) i");
+		"SELECT count(*), count(*) FILTER (WHERE x IN ('a', 'b', 'c')) FROM unnest(ARRAY[$keys]) i, concord.query(i, $where) AS (x text)"
+	) for @askers;
+	$cluster->get('a',
+		"SELECT concord.move_slot(concord.slot(i), '$names[$round % 3]') FROM unnest(ARRAY[$keys]) i"
+	);
 	for my $asker (@askers)
 	{
 		my $r = $asker->finish(60);
 		# a statement of several look-ups has done something when a later one meets the newer map
-		ok(($r->{ok} && $r->{out} eq '20|20') || ($r->{sqlstate} // '') eq 'PC001', "asked while slots move, round $round")
+		ok(($r->{ok} && $r->{out} eq '20|20') || ($r->{sqlstate} // '') eq 'PC001',
+			"asked while slots move, round $round")
 		  or diag($r->{out} . $r->{stderr});
 	}
 }

@@ -1,5 +1,6 @@
 
-# The remote part of a transaction follows the local one: isolation, read-only, savepoints, exceptions, one writer.
+# The remote part of a transaction follows the local one: isolation, read-only, savepoints,
+# exceptions, one writer.
 
 use strict;
 use warnings;
@@ -7,11 +8,12 @@ use warnings;
 use ConcordTest;
 use Test::More;
 
-my @nodes   = qw(a b c);
+my @nodes = qw(a b c);
 my $cluster = ConcordTest->new(nodes => \@nodes);
 for my $name (@nodes)
 {
-	$cluster->get($name, $_) for (
+	$cluster->get($name, $_)
+	  for (
 		'CREATE TABLE t (v int PRIMARY KEY)',
 		'CREATE TABLE child (v int REFERENCES t DEFERRABLE INITIALLY DEFERRED)',
 		'CREATE TABLE log (v text)');
@@ -29,7 +31,10 @@ sub insert
 	return on($name, "INSERT INTO t VALUES ($v)");
 }
 
-sub rows { return $cluster->get($_[0], q(SELECT coalesce(string_agg(v::text, ',' ORDER BY v), '') FROM t)); }
+sub rows
+{
+	return $cluster->get($_[0], q(SELECT coalesce(string_agg(v::text, ',' ORDER BY v), '') FROM t));
+}
 sub clear { $cluster->get($_, 'TRUNCATE t, child, log') for @nodes; return; }
 
 my $session = $cluster->session('a');
@@ -38,22 +43,29 @@ my $session = $cluster->session('a');
 for my $level ('read committed', 'repeatable read', 'serializable')
 {
 	$session->get("BEGIN ISOLATION LEVEL $level");
-	is($session->get(q(SELECT x FROM concord.query_on('b', 'SHOW transaction_isolation') AS (x text))),
-		$level, "$level is carried over");
+	is( $session->get(
+			q(SELECT x FROM concord.query_on('b', 'SHOW transaction_isolation') AS (x text))),
+		$level,
+		"$level is carried over");
 	$session->get('COMMIT');
 }
 $session->get(q(SET default_transaction_isolation = 'repeatable read'));
-is($session->get(q(SELECT x FROM concord.query_on('b', 'SHOW transaction_isolation') AS (x text))),
-	'repeatable read', 'from default_transaction_isolation as well');
+is( $session->get(q(SELECT x FROM concord.query_on('b', 'SHOW transaction_isolation') AS (x text))),
+	'repeatable read',
+	'from default_transaction_isolation as well');
 $session->get('RESET default_transaction_isolation');
 $session->get('BEGIN ISOLATION LEVEL REPEATABLE READ');
-is($session->get(q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM t') AS (x bigint))), 0, 'a snapshot');
+is($session->get(q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM t') AS (x bigint))),
+	0, 'a snapshot');
 $cluster->get('b', 'INSERT INTO t VALUES (1)');
-is($session->get(q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM t') AS (x bigint))), 0, 'stays');
+is($session->get(q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM t') AS (x bigint))),
+	0, 'stays');
 $session->get('COMMIT');
-is($session->get(q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM t') AS (x bigint))), 1, 'and ends');
+is($session->get(q(SELECT x FROM concord.query_on('b', 'SELECT count(*) FROM t') AS (x bigint))),
+	1, 'and ends');
 $session->get('BEGIN READ ONLY');
-$cluster->expect_error($session, insert('b', 2), '25006', qr/read-only/, 'READ ONLY is carried over');
+$cluster->expect_error($session, insert('b', 2),
+	'25006', qr/read-only/, 'READ ONLY is carried over');
 $session->run('ROLLBACK');
 $session->get('BEGIN');
 is($session->get(insert('b', 2)), 1, 'READ WRITE at first');
@@ -61,7 +73,8 @@ $session->get('SET TRANSACTION READ ONLY');
 $cluster->expect_error($session, insert('b', 3), '25006', qr/read-only/, 'then READ ONLY');
 $session->run('ROLLBACK');
 $session->get('SET default_transaction_read_only = on');
-$cluster->expect_error($session, insert('b', 2), '25006', qr/read-only/, 'from default_transaction_read_only as well');
+$cluster->expect_error($session, insert('b', 2),
+	'25006', qr/read-only/, 'from default_transaction_read_only as well');
 $session->get('RESET default_transaction_read_only');
 is(rows('b'), '1', 'nothing was written');
 clear();
@@ -75,7 +88,8 @@ is(rows('b'), '1', 'seen after it');
 $session->get('BEGIN');
 $session->get(insert('b', 2));
 $session->get('ROLLBACK');
-$session->run('BEGIN; SELECT concord.execute_on(\'b\', \'INSERT INTO t VALUES (3)\'); SELECT 1/0; COMMIT');
+$session->run(
+	'BEGIN; SELECT concord.execute_on(\'b\', \'INSERT INTO t VALUES (3)\'); SELECT 1/0; COMMIT');
 $session->run('ROLLBACK');
 is(rows('b'), '1', 'rolled back with the rest');
 $session->get('BEGIN');
@@ -87,30 +101,61 @@ is(rows('b'), '1,5', 'as it says');
 clear();
 
 # savepoints
-$session->get($_) for (
-	'BEGIN', insert('b', 1), 'SAVEPOINT s1', insert('b', 2), 'SAVEPOINT s2', insert('b', 3), 'ROLLBACK TO s2',
-	insert('b', 4), 'RELEASE s2', insert('b', 5));
-is($session->get(q(SELECT string_agg(x::text, ',') FROM concord.query_on('b', 'SELECT v FROM t ORDER BY v') AS (x int))),
-	'1,2,4,5', 'ROLLBACK TO and RELEASE');
+$session->get($_)
+  for (
+	'BEGIN',
+	insert('b', 1),
+	'SAVEPOINT s1',
+	insert('b', 2),
+	'SAVEPOINT s2',
+	insert('b', 3),
+	'ROLLBACK TO s2',
+	insert('b', 4),
+	'RELEASE s2',
+	insert('b', 5));
+is( $session->get(
+		q(SELECT string_agg(x::text, ',') FROM concord.query_on('b', 'SELECT v FROM t ORDER BY v') AS (x int))
+	),
+	'1,2,4,5',
+	'ROLLBACK TO and RELEASE');
 $session->get($_) for ('SAVEPOINT s3', insert('b', 6), 'ROLLBACK TO s1', insert('b', 7), 'COMMIT');
 is(rows('b'), '1,7', 'an outer savepoint takes the inner ones along');
 clear();
-$session->get($_) for ('BEGIN', 'SAVEPOINT s1', 'SAVEPOINT s2', insert('b', 1), 'RELEASE s2', 'ROLLBACK TO s1', insert('b', 2),
-	'RELEASE s1', 'SAVEPOINT s4', insert('b', 3), 'RELEASE s4', 'COMMIT');
+$session->get($_)
+  for (
+	'BEGIN',
+	'SAVEPOINT s1',
+	'SAVEPOINT s2',
+	insert('b', 1),
+	'RELEASE s2',
+	'ROLLBACK TO s1',
+	insert('b', 2),
+	'RELEASE s1',
+	'SAVEPOINT s4',
+	insert('b', 3),
+	'RELEASE s4',
+	'COMMIT');
 is(rows('b'), '2,3', 'a branch that began within a savepoint');
 clear();
 $session->get($_) for ('BEGIN', 'SAVEPOINT s1', insert('b', 1));
-$cluster->expect_error($session, insert('b', 1), '23505', qr/node "b"/, 'an error within a savepoint');
+$cluster->expect_error($session, insert('b', 1),
+	'23505', qr/node "b"/, 'an error within a savepoint');
 $session->get($_) for ('ROLLBACK TO s1', insert('b', 2), 'COMMIT');
 is(rows('b'), '2', 'is undone with it');
 clear();
-$session->get($_) for ('BEGIN', insert('b', 0), (map { ("SAVEPOINT d$_", insert('b', $_)) } 1 .. 20),
+$session->get($_)
+  for (
+	'BEGIN',
+	insert('b', 0),
+	(map { ("SAVEPOINT d$_", insert('b', $_)) } 1 .. 20),
 	'ROLLBACK TO d11', 'COMMIT');
 is(rows('b'), join(',', 0 .. 10), 'twenty levels');
 clear();
-# a savepoint that only the local side needs costs nothing there, and an error local to it undoes nothing there
+# a savepoint that only the local side needs costs nothing there, and an error local to it undoes
+# nothing there
 $session->get($_) for ('BEGIN', insert('b', 1), 'SAVEPOINT s');
-$cluster->expect_error($session, 'SELECT 1/0', '22012', qr/division/, 'a local error within a savepoint');
+$cluster->expect_error($session, 'SELECT 1/0', '22012', qr/division/,
+	'a local error within a savepoint');
 $session->get($_) for ('ROLLBACK TO s', insert('b', 2), 'COMMIT');
 is(rows('b'), '1,2', 'leaves the rest');
 clear();
@@ -135,7 +180,9 @@ $session->get(<<'SQL');
 	END $$
 SQL
 is(rows('b'), '1,2,3,5', 'EXCEPTION blocks are savepoints there');
-is($cluster->get('b', q(SELECT string_agg(v, ',' ORDER BY v) FROM log)), '2,3,5,double 1', 'each undoes its own part');
+is( $cluster->get('b', q(SELECT string_agg(v, ',' ORDER BY v) FROM log)),
+	'2,3,5,double 1',
+	'each undoes its own part');
 clear();
 my $r = $session->run(<<'SQL');
 	DO $$
@@ -148,7 +195,8 @@ my $r = $session->run(<<'SQL');
 	END $$
 SQL
 like($r->{stderr}, qr/caught 23505 t_pkey/, 'diagnostics of a remote error');
-$session->get('CREATE PROCEDURE two_steps() LANGUAGE plpgsql AS $$
+$session->get(
+	'CREATE PROCEDURE two_steps() LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM concord.execute_on(\'b\', \'INSERT INTO t VALUES (1)\');
 		COMMIT;
@@ -163,8 +211,14 @@ clear();
 # deferred constraints fail at COMMIT, there
 $session->get('BEGIN');
 $session->get(on('b', 'INSERT INTO child VALUES (1)'));
-$cluster->expect_error($session, 'COMMIT', '23503', qr/child_v_fkey.*node "b"/s, 'a deferred constraint fails at COMMIT');
-$cluster->expect_error($session, on('b', 'INSERT INTO child VALUES (1)'), '23503', qr/child_v_fkey.*node "b"/s,
+$cluster->expect_error(
+	$session, 'COMMIT', '23503',
+	qr/child_v_fkey.*node "b"/s,
+	'a deferred constraint fails at COMMIT');
+$cluster->expect_error(
+	$session, on('b', 'INSERT INTO child VALUES (1)'),
+	'23503',
+	qr/child_v_fkey.*node "b"/s,
 	'and in autocommit');
 $cluster->is_sql('b', 'SELECT count(*) FROM child', 0, 'nothing is there');
 is($session->get(insert('b', 1)), 1, 'the session goes on');
@@ -172,66 +226,79 @@ clear();
 
 # one writing node
 my %second = (
-	'the second remote'     => [ insert('b', 1), insert('c', 2) ],
-	'remote, then local'    => [ insert('b', 1), 'INSERT INTO t VALUES (2)' ],
-	'local, then remote'    => [ 'INSERT INTO t VALUES (1)', insert('b', 2) ],
-	'local by a function'   => [ insert('a', 1), insert('b', 2) ],
-	'all at once'           => [q(SELECT * FROM concord.execute_all('INSERT INTO t VALUES (1)'))],
-	'after a savepoint'     => [ 'SAVEPOINT s', insert('b', 1), 'RELEASE s', 'SAVEPOINT s', insert('c', 2) ],
-	'within one statement'  => [ q(SELECT concord.execute_on(n, 'INSERT INTO t VALUES (1)') FROM unnest('{b,c}'::name[]) n) ]);
+	'the second remote' => [ insert('b', 1), insert('c', 2) ],
+	'remote, then local' => [ insert('b', 1), 'INSERT INTO t VALUES (2)' ],
+	'local, then remote' => [ 'INSERT INTO t VALUES (1)', insert('b', 2) ],
+	'local by a function' => [ insert('a', 1), insert('b', 2) ],
+	'all at once' => [q(SELECT * FROM concord.execute_all('INSERT INTO t VALUES (1)'))],
+	'after a savepoint' =>
+	  [ 'SAVEPOINT s', insert('b', 1), 'RELEASE s', 'SAVEPOINT s', insert('c', 2) ],
+	'within one statement' =>
+	  [q(SELECT concord.execute_on(n, 'INSERT INTO t VALUES (1)') FROM unnest('{b,c}'::name[]) n)]);
 for my $name (sort keys %second)
 {
 	for my $read ('', 'read first')
 	{
 		$session->get('BEGIN');
-		$session->get(q(SELECT * FROM concord.query_all('SELECT count(*) FROM t') AS (x bigint))) if $read;
+		$session->get(q(SELECT * FROM concord.query_all('SELECT count(*) FROM t') AS (x bigint)))
+		  if $read;
 		my $r;
 		for my $sql (@{ $second{$name} }, 'COMMIT')
 		{
 			$r = $session->run($sql);
 			last unless $r->{ok};
 		}
-		$cluster->expect_failed($r, '0A000', qr/./, "a second writing node is refused: $name $read");
+		$cluster->expect_failed($r, '0A000', qr/./,
+			"a second writing node is refused: $name $read");
 		$session->run('ROLLBACK');
 		is(join(' ', map { "$_=" . rows($_) } @nodes), 'a= b= c=', 'nothing is committed anywhere');
 		is($session->get(insert('b', 9)), 1, 'the session goes on');
 		clear();
 	}
 }
-$cluster->expect_error($session, q(SELECT * FROM concord.execute_all('INSERT INTO t VALUES (1)')), '0A000', qr/./,
-	'in autocommit as well');
+$cluster->expect_error($session, q(SELECT * FROM concord.execute_all('INSERT INTO t VALUES (1)')),
+	'0A000', qr/./, 'in autocommit as well');
 is(join(' ', map { "$_=" . rows($_) } @nodes), 'a= b= c=', 'nothing is committed anywhere');
 # reading is free, and a writer may read from the others
 $session->get('BEGIN');
-is($session->get(q(SELECT count(*) FROM concord.query_all('SELECT 1') AS (x int))), 3, 'all are read');
+is($session->get(q(SELECT count(*) FROM concord.query_all('SELECT 1') AS (x int))),
+	3, 'all are read');
 $session->get(insert('c', 1));
-is($session->get(q(SELECT sum(x) FROM concord.query_all('SELECT count(*) FROM t') AS (x bigint))), 1, 'all are read again');
+is( $session->get(q(SELECT sum(x) FROM concord.query_all('SELECT count(*) FROM t') AS (x bigint))),
+	1, 'all are read again');
 $session->get(insert('c', 2));
 $session->get('COMMIT');
 is(join(' ', map { "$_=" . rows($_) } @nodes), 'a= b= c=1,2', 'one writing node');
 $session->get('BEGIN');
 $session->get('INSERT INTO t VALUES (1)');
-is($session->get(q(SELECT sum(x) FROM concord.query_all('SELECT count(*) FROM t') AS (x bigint))), 3, 'a local writer reads from all');
+is( $session->get(q(SELECT sum(x) FROM concord.query_all('SELECT count(*) FROM t') AS (x bigint))),
+	3, 'a local writer reads from all');
 $session->get('COMMIT');
 is(rows('a'), '1', 'and commits');
 # what was rolled back was not written
 $session->get($_) for ('BEGIN', 'SAVEPOINT s', 'INSERT INTO t VALUES (5)', 'ROLLBACK TO s');
 $session->run($_) for (insert('b', 5), 'COMMIT');
-like(join(' ', map { "$_=" . rows($_) } @nodes), qr/^a=1 b=5? c=1,2$/, 'a local write that was undone');
+like(
+	join(' ', map { "$_=" . rows($_) } @nodes),
+	qr/^a=1 b=5? c=1,2$/,
+	'a local write that was undone');
 $session->run('ROLLBACK');
 clear();
 
 # this session's own PREPARE TRANSACTION cannot take a branch along
 $session->get('BEGIN');
 $session->get(insert('b', 1));
-$cluster->expect_error($session, q(PREPARE TRANSACTION 'mine'), qr/^(0A000|55000)$/, qr/./, 'PREPARE TRANSACTION is refused');
+$cluster->expect_error($session, q(PREPARE TRANSACTION 'mine'),
+	qr/^(0A000|55000)$/, qr/./, 'PREPARE TRANSACTION is refused');
 $session->run('ROLLBACK');
 is(rows('b'), '', 'nothing is there');
 $cluster->is_sql('a', 'SELECT count(*) FROM pg_prepared_xacts', 0, 'nor prepared');
 
 # cursors and several commands in one message
 $session->get('BEGIN');
-$session->get(q(DECLARE k CURSOR FOR SELECT x FROM concord.query_on('b', 'SELECT generate_series(1, 3)') AS (x int)));
+$session->get(
+	q(DECLARE k CURSOR FOR SELECT x FROM concord.query_on('b', 'SELECT generate_series(1, 3)') AS (x int))
+);
 is($session->get('FETCH 2 FROM k'), "1\n2", 'a cursor');
 $session->get(insert('b', 1));
 is($session->get('FETCH 2 FROM k'), '3', 'beside other statements');

@@ -7,11 +7,15 @@ use warnings;
 use ConcordTest;
 use Test::More;
 
-my $cluster = ConcordTest->new(nodes => [qw(a b)], streaming => ['b'], proxies => ['a'], conf => 'concord.connect_timeout = 3s');
+my $cluster = ConcordTest->new(
+	nodes => [qw(a b)],
+	streaming => ['b'],
+	proxies => ['a'],
+	conf => 'concord.connect_timeout = 3s');
 $cluster->spread;
 my $standby = $cluster->add_standby('b', 'b1');
 my $conninfo = 'host=127.0.0.1 port=' . $standby->port . ' dbname=app';
-my $proxy    = $cluster->proxy('a');
+my $proxy = $cluster->proxy('a');
 
 # as a replica
 sub add
@@ -20,29 +24,41 @@ sub add
 	return "SELECT concord.add_replica('$node', '$name', '$where')";
 }
 my $free = PostgreSQL::Test::Cluster::get_free_port();
-$cluster->expect_error('a', add('b', 'r', "host=127.0.0.1 port=$free dbname=app"), qr/^08/, qr/refused/, 'nobody there', within => 10);
-$cluster->expect_error('a', add('a', 'r', $conninfo), qr/^(55000|22023)$/, qr/./, "another node's standby");
-$cluster->expect_error('a', add('b', 'r', $cluster->conninfo('b')), qr/^(55000|22023)$/, qr/./, 'a primary');
+$cluster->expect_error('a', add('b', 'r', "host=127.0.0.1 port=$free dbname=app"),
+	qr/^08/, qr/refused/, 'nobody there', within => 10);
+$cluster->expect_error('a', add('a', 'r', $conninfo),
+	qr/^(55000|22023)$/, qr/./, "another node's standby");
+$cluster->expect_error('a', add('b', 'r', $cluster->conninfo('b')),
+	qr/^(55000|22023)$/, qr/./, 'a primary');
 $cluster->expect_error('a', add('x', 'r', $conninfo), '42704', qr/"x"/, 'of an unknown node');
 $cluster->expect_error('a', add('b', 'a', $conninfo), '42710', qr/"a"/, 'the name of a node');
 $cluster->is_sql('a', 'SELECT count(*) FROM concord.replicas', 0, 'none of these');
 my $epoch = $cluster->epoch('a');
 $cluster->get('b', add('b', 'b1', $conninfo));
 is($cluster->await_epoch(20), $epoch + 1, 'added through b');
-$cluster->is_sql($_, 'SELECT replica, node, host, port FROM concord.replicas', 'b1|b|127.0.0.1|' . $standby->port, "$_ knows it")
-  for qw(a b);
+$cluster->is_sql(
+	$_,
+	'SELECT replica, node, host, port FROM concord.replicas',
+	'b1|b|127.0.0.1|' . $standby->port,
+	"$_ knows it") for qw(a b);
 $cluster->expect_error('a', add('b', 'b1', $conninfo), '42710', qr/"b1"/, 'a name twice');
 $cluster->node('b')->wait_for_catchup($standby);
 
 # it looks at the map that it has
-$cluster->is_sql('b1', q(SELECT string_agg(node, ' ' ORDER BY node) FROM concord.nodes), 'a b', 'nodes on a standby');
+$cluster->is_sql('b1', q(SELECT string_agg(node, ' ' ORDER BY node) FROM concord.nodes),
+	'a b', 'nodes on a standby');
 $cluster->is_sql('b1', 'SELECT count(*) FROM concord.slots', 4096, 'slots on a standby');
 $cluster->is_sql('b1', 'SELECT replica FROM concord.replicas', 'b1', 'replicas on a standby');
-$cluster->is_sql('b1', 'SELECT concord.locate(7)', $cluster->get('a', 'SELECT concord.locate(7)'), 'locate on a standby');
+$cluster->is_sql(
+	'b1',
+	'SELECT concord.locate(7)',
+	$cluster->get('a', 'SELECT concord.locate(7)'),
+	'locate on a standby');
 $cluster->is_sql('b1', 'SELECT count(*) FROM concord.connections', 0, 'connections on a standby');
 
 # each function works or says 25006 before it contacts anyone
-my $key = $cluster->get('a', q(SELECT min(i) FROM generate_series(1, 1000) i WHERE concord.locate(i) = 'a'));
+my $key = $cluster->get('a',
+	q(SELECT min(i) FROM generate_series(1, 1000) i WHERE concord.locate(i) = 'a'));
 for my $sql (
 	"SELECT * FROM concord.query($key, 'SELECT 1') AS (x int)",
 	"SELECT concord.query_json($key, 'SELECT 1')",
@@ -66,12 +82,17 @@ for my $sql (
 	q(SELECT concord.assign_lost_slots('a')),
 	q(SELECT concord.map_user('postgres', ARRAY['user=postgres'])))
 {
-	await(sub { return !grep { $_->{open} && $_->{user} ne 'concord_node' } $proxy->connections; }, 20);
+	await(
+		sub {
+			return !grep { $_->{open} && $_->{user} ne 'concord_node' } $proxy->connections;
+		},
+		20);
 	$proxy->reset_counts;
 	my $r = $cluster->run('b1', $sql, 30);
 	if ($r->{ok}) { pass("works on a standby: $sql"); next; }
 	$cluster->expect_failed($r, '25006', qr/recovery|read-only/, "refused on a standby: $sql");
-	is(scalar(grep { $_->{user} ne 'concord_node' } $proxy->connections), 0, 'before anyone is contacted');
+	is(scalar(grep { $_->{user} ne 'concord_node' } $proxy->connections),
+		0, 'before anyone is contacted');
 }
 is($cluster->epoch('a'), $epoch + 1, 'the map is as before');
 

@@ -1,6 +1,7 @@
 
-# Many sessions, statements by key through all nodes, while connections break, nodes stop, die and come back, and
-# slots move.  What a client was told must be what happened: done is there once, failed is not there, unknown may be.
+# Many sessions, statements by key through all nodes, while connections break, nodes stop, die and
+# come back, and slots move.  What a client was told must be what happened: done is there once,
+# failed is not there, unknown may be.
 #
 # CONCORD_SEED repeats a sequence of faults (not the timing); CONCORD_SOAK=1 runs for longer.
 
@@ -11,22 +12,25 @@ use ConcordTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed    = $ENV{CONCORD_SEED} // int(rand(2**31));
+my $seed = $ENV{CONCORD_SEED} // int(rand(2**31));
 my $seconds = $ENV{CONCORD_SOAK} ? 300 : 25;
 srand($seed);
 note "CONCORD_SEED=$seed";
 
-my @nodes   = qw(a b c);
+my @nodes = qw(a b c);
 my $cluster = ConcordTest->new(
-	nodes   => \@nodes,
+	nodes => \@nodes,
 	proxies => \@nodes,
-	conf    => "concord.connect_timeout = 2s\nconcord.cleanup_timeout = 1s\nconcord.statement_deadline = 2s\nlog_statement = none");
+	conf =>
+	  "concord.connect_timeout = 2s\nconcord.cleanup_timeout = 1s\nconcord.statement_deadline = 2s\nlog_statement = none"
+);
 $cluster->spread;
 my @users = (user => '^(?!concord_node$)');
 
 for my $name (@nodes)
 {
-	$cluster->get($name, $_) for (
+	$cluster->get($name, $_)
+	  for (
 		'CREATE TABLE done (id int, part int)',
 		q(CREATE FUNCTION work(id int) RETURNS void LANGUAGE plpgsql AS $$
 		BEGIN
@@ -58,10 +62,11 @@ sub begin_work
 sub end_work
 {
 	my ($client) = @_;
-	my $r     = $client->{session}->finish(30);
+	my $r = $client->{session}->finish(30);
 	my $state = $r->{ok} ? 'ok' : ($r->{sqlstate} // 'lost');
 	$states{$state}++;
-	# an administrator's command and a lost client connection leave it open whether COMMIT was reached
+	# an administrator's command and a lost client connection leave it open whether COMMIT was
+	# reached
 	$outcome{ $client->{id} } =
 	  $state eq 'ok' ? 'ok' : $state =~ /^(08007|57P0[12]|lost)$/ ? 'unknown' : 'failed';
 	delete $client->{id};
@@ -82,7 +87,7 @@ sub work_until
 		for my $client (@clients)
 		{
 			next if $client->{session} && defined $client->{id} && $client->{session}->busy;
-			end_work($client) if defined $client->{id};
+			end_work($client)   if defined $client->{id};
 			begin_work($client) if running($client->{node});
 		}
 		select(undef, undef, undef, 0.005);
@@ -97,9 +102,15 @@ sub some { return $_[ int rand @_ ]; }
 my %fault = (
 	cut => sub { $cluster->proxy($_[0])->cut(mode => some(qw(rst fin)), @users); },
 	cut_nodes => sub { $cluster->proxy($_[0])->cut(user => '^concord_node$'); },
-	cut_later => sub { $cluster->proxy($_[0])->cut_after(some(qw(to_server to_client)), int rand 3000, @users); },
+	cut_later => sub {
+		$cluster->proxy($_[0])->cut_after(some(qw(to_server to_client)), int rand 3000, @users);
+	},
 	cut_commit => sub {
-		$cluster->proxy($_[0])->cut_before(@{ some([ 'to_server', sql => '^COMMIT' ], [ 'to_client', type => 'C', bytes => 'COMMIT' ]) },
+		$cluster->proxy($_[0])->cut_before(
+			@{
+				some([ 'to_server', sql => '^COMMIT' ],
+					[ 'to_client', type => 'C', bytes => 'COMMIT' ])
+			},
 			@users);
 	},
 	hold => sub {
@@ -122,10 +133,17 @@ my %fault = (
 	move => sub {
 		my @keys = map { $next + 1 + int rand 60 } 1 .. 30;
 		my $to = some(@nodes);
-		$cluster->run(some(@nodes), "SELECT concord.move_slot(concord.slot(k), '$to') FROM unnest(ARRAY[" . join(',', @keys) . ']) k', 20);
+		$cluster->run(
+			some(@nodes),
+			"SELECT concord.move_slot(concord.slot(k), '$to') FROM unnest(ARRAY["
+			  . join(',', @keys) . ']) k',
+			20);
 	},
 	terminate => sub {
-		$cluster->run($_[0], q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'concord/%'), 20);
+		$cluster->run(
+			$_[0],
+			q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'concord/%'),
+			20);
 	});
 
 my $end = time() + $seconds;
@@ -145,11 +163,13 @@ while (time() < $end)
 $cluster->proxy($_)->pass for @nodes;
 for my $client (@clients)
 {
-	end_work($client) if defined $client->{id};
+	end_work($client)        if defined $client->{id};
 	$client->{session}->quit if $client->{session};
 }
 $cluster->await_epoch(30);
-$cluster->await_sql($_, q(SELECT count(*) FROM concord.nodes WHERE state = 'up'), 3, "$_ sees all nodes up", 30) for @nodes;
+$cluster->await_sql($_, q(SELECT count(*) FROM concord.nodes WHERE state = 'up'),
+	3, "$_ sees all nodes up", 30)
+  for @nodes;
 $cluster->no_leftovers(but => qr/terminated by signal 9/);
 
 # what is there, against what was told
@@ -166,7 +186,7 @@ my (@wrong, %count);
 for my $id (1 .. $next)
 {
 	my $there = join ',', sort @{ $found{$id} // [] };
-	my $told  = $outcome{$id} // 'never told';
+	my $told = $outcome{$id} // 'never told';
 	$count{$told}++;
 	push @wrong, "$id: told $told, found '$there'"
 	  unless $there eq '1,2' && $told ne 'failed' || $there eq '' && $told ne 'ok';
@@ -175,11 +195,12 @@ is(join("\n", @wrong), '', 'what was told is what happened');
 note join ', ', map { "$_: $count{$_}" } sort keys %count;
 note join ', ', map { "$_: $states{$_}" } sort keys %states;
 note join ', ', @done;
-cmp_ok($count{ok} // 0, '>', 100, 'most succeeded');
+cmp_ok($count{ok}     // 0, '>', 100, 'most succeeded');
 cmp_ok($count{failed} // 0, '>', 0, 'some failed');
 for my $name (@nodes)
 {
-	$cluster->is_sql($name, q(SELECT count(*) FROM concord.query_all('SELECT 1') AS (x int)), 3, "$name reaches all");
+	$cluster->is_sql($name, q(SELECT count(*) FROM concord.query_all('SELECT 1') AS (x int)),
+		3, "$name reaches all");
 }
 diag "CONCORD_SEED=$seed repeats it" if @wrong;
 

@@ -18,29 +18,30 @@ use Test::More;
 # what initdb goes by: the doctor's answer shows it
 @ENV{qw(LANG LC_COLLATE LC_CTYPE)} = ('C.UTF-8') x 3;
 
-my %port    = (a => 5433, b => 5434, c => 5435);    # as the README has them
-my @nodes   = sort keys %port;
+my %port = (a => 5433, b => 5434, c => 5435);    # as the README has them
+my @nodes = sort keys %port;
 my $cluster = ConcordTest->new(
 	nodes => \@nodes,
-	form  => 0,
-	conf  => "max_prepared_transactions = 100\nconcord.view_timeout = 30s");
+	form => 0,
+	conf => "max_prepared_transactions = 100\nconcord.view_timeout = 30s");
 $cluster->get($_, 'DROP EXTENSION pg_concord') for @nodes;
 
 sub comparable
 {
 	my ($text) = @_;
-	$text =~ s/^LOCATION: .*\n//mg;
-	$text =~ s/^psql:[^:\n]+:\d+: //mg;
-	$text =~ s/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/<uuid>/g if $text =~ /create_cluster/;
+	$text      =~ s/^LOCATION: .*\n//mg;
+	$text      =~ s/^psql:[^:\n]+:\d+: //mg;
+	$text      =~ s/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/<uuid>/g
+	  if $text =~ /create_cluster/;
 	for my $node (@nodes)
 	{
 		my $actual = $cluster->node($node)->port;
 		$text =~ s/\b$actual\b/$port{$node}/g;
 	}
-	$text =~ s/^[-+]{2,}$/--/mg;
-	$text =~ s/ {2,}/ /g;
-	$text =~ s/ +$//mg;
-	$text =~ s/^ +//mg;
+	$text        =~ s/^[-+]{2,}$/--/mg;
+	$text        =~ s/ {2,}/ /g;
+	$text        =~ s/ +$//mg;
+	$text        =~ s/^ +//mg;
 	return $text =~ s/\A\s+|\s+\z//gr;
 }
 
@@ -49,7 +50,9 @@ sub run_on
 	my ($node, $database, $sql) = @_;
 	my $output = '';
 	$sql =~ s/\bport=$port{$_}\b/'port=' . $cluster->node($_)->port/ge for @nodes;
-	my @psql = ('psql', '-X', '-d', $cluster->node($node)->connstr($database), '-v', 'VERBOSITY=verbose', '-f', '-');
+	my @psql = (
+		'psql', '-X', '-d', $cluster->node($node)->connstr($database),
+		'-v', 'VERBOSITY=verbose', '-f', '-');
 	IPC::Run::run(\@psql, '<', \$sql, '>', \$output, '2>&1', IPC::Run::timeout(120));
 	return comparable($output);
 }
@@ -57,14 +60,18 @@ sub run_on
 # Until all nodes have one map and have heard of each other; an example may take one out of the cluster.
 sub settle
 {
-	my $settled = q{SELECT coalesce(bool_and(state = 'up'), true) AND count(DISTINCT epoch) <= 1 FROM concord.nodes};
-	await(sub { return !grep { run_on($_, 'app', $settled) !~ /^t$/m } @nodes }, 30)
-	  or diag('the nodes do not agree');
+	my $settled =
+	  q{SELECT coalesce(bool_and(state = 'up'), true) AND count(DISTINCT epoch) <= 1 FROM concord.nodes};
+	await(
+		sub {
+			return !grep { run_on($_, 'app', $settled) !~ /^t$/m } @nodes;
+		},
+		30) or diag('the nodes do not agree');
 	return;
 }
 
 my ($file) = grep { -e } map { "$FindBin::Bin/$_/README.md" } qw(../.. ..);
-my $fence  = qr/^```/m;
+my $fence = qr/^```/m;
 my $readme = slurp_file($file);
 my $blocks = 0;
 while ($readme =~ /^```sql\n(.*?)$fence\n(?:\n```text\n(.*?)$fence\n)?/msg)
@@ -81,9 +88,9 @@ while ($readme =~ /^```sql\n(.*?)$fence\n(?:\n```text\n(.*?)$fence\n)?/msg)
 	for my $node (split /, /, $where)
 	{
 		my $output = run_on($node, $database // 'app', $sql);
-		my $name   = "README line $line on node $node";
-		if (defined $expected) { is($output, comparable($expected), $name); }
-		else                   { unlike($output, qr/^(?:ERROR|FATAL|psql:|WARNING)/m, $name); }
+		my $name = "README line $line on node $node";
+		if   (defined $expected) { is($output, comparable($expected), $name); }
+		else                     { unlike($output, qr/^(?:ERROR|FATAL|psql:|WARNING)/m, $name); }
 	}
 	settle() unless defined $database;
 }

@@ -17,16 +17,17 @@ ConcordProxy - a TCP proxy in front of one PostgreSQL server that can be told to
 
 =head1 DESCRIPTION
 
-The proxy is a process of its own, driven over a socket pair, so that it works while the test waits for something
-else. It knows the frontend/backend protocol (version 3, not encrypted): what it forwards are whole messages, and a
-fault can be bound to the user or the application_name of a connection, to the SQL that is about to run, or to a
-message's bytes.
+The proxy is a process of its own, driven over a socket pair, so that it works while the test
+waits for something else. It knows the frontend/backend protocol (version 3, not encrypted): what
+it forwards are whole messages, and a fault can be bound to the user or the application_name of a
+connection, to the SQL that is about to run, or to a message's bytes.
 
-Directions are 'to_server', 'to_client' or 'both'. Filters are C<< user => $regex >> and
-C<< application_name => $regex >>; without them a fault concerns every connection, those not yet made included.
+Directions are 'to_server', 'to_client' or 'both'. Filters are C<< user => $regex >> and C<<
+application_name => $regex >>; without them a fault concerns every connection, those not yet made
+included.
 
-What was said about the two ends of a connection stays true under a fault: nothing is reordered or lost but by a cut,
-and the end of a connection travels behind the data that was sent before it.
+What was said about the two ends of a connection stays true under a fault: nothing is reordered or
+lost but by a cut, and the end of a connection travels behind the data that was sent before it.
 
 =cut
 
@@ -38,7 +39,7 @@ use warnings;
 use Carp;
 use IO::Socket::INET;
 use JSON::PP ();
-use POSIX ();
+use POSIX    ();
 use Socket;
 use Time::HiRes qw(time);
 
@@ -48,7 +49,7 @@ use constant BUFFER_LIMIT => 8 * 1024 * 1024;
 # Codes that stand where a start-up packet has its protocol version.
 use constant {
 	CANCEL_REQUEST => 80877102,
-	SSL_REQUEST    => 80877103,
+	SSL_REQUEST => 80877103,
 	GSSENC_REQUEST => 80877104,
 };
 
@@ -63,7 +64,8 @@ my @proxies;
 
 =item ConcordProxy->new(to_port => $port, [to_host => $host, port => $port, log => $file])
 
-Listens on 127.0.0.1, on the given port or a free one. With C<log>, one line for each message but rows of data.
+Listens on 127.0.0.1, on the given port or a free one. With C<log>, one line for each message but
+rows of data.
 
 =cut
 
@@ -75,7 +77,7 @@ sub new
 	my $self = bless {
 		to_host => $arg{to_host} // '127.0.0.1',
 		to_port => $arg{to_port},
-		log     => $arg{log},
+		log => $arg{log},
 	}, $class;
 
 	my $listener = _listen($arg{port} // 0) or croak "could not listen: $!";
@@ -114,10 +116,10 @@ sub _listen
 	return IO::Socket::INET->new(
 		LocalAddr => '127.0.0.1',
 		LocalPort => $port,
-		Listen    => 256,
+		Listen => 256,
 		ReuseAddr => 1,
-		Blocking  => 0,
-		Proto     => 'tcp');
+		Blocking => 0,
+		Proto => 'tcp');
 }
 
 sub port { return $_[0]->{port}; }
@@ -200,8 +202,8 @@ sub cut
 
 =item $proxy->refuse(%filter), $proxy->accept()
 
-New connections are refused by the kernel; with a filter they are reset when their start-up packet tells who they
-are. Open connections are not touched.
+New connections are refused by the kernel; with a filter they are reset when their start-up packet
+tells who they are. Open connections are not touched.
 
 =cut
 
@@ -225,10 +227,11 @@ Arms a fault for the first message in this direction that matches all of
   after => $n       that many bytes have been forwarded to this connection since; the message is split there
   user, application_name   as a filter
 
-and then does C<action>: 'cut' (the default) cuts the connection, after what came before the message and without it, in
-mode C<mode>; 'hold' forwards nothing more in this direction of this connection; 'note' only counts. C<skip> messages are
-let through first; the rule then serves C<times> times (1). With C<refuse>, no new connection is accepted from the
-moment the rule strikes. Returns the rule's number.
+and then does C<action>: 'cut' (the default) cuts the connection, after what came before the
+message and without it, in mode C<mode>; 'hold' forwards nothing more in this direction of this
+connection; 'note' only counts. C<skip> messages are let through first; the rule then serves
+C<times> times (1). With C<refuse>, no new connection is accepted from the moment the rule
+strikes. Returns the rule's number.
 
 =item $proxy->cut_before($direction, ...), $proxy->cut_after($direction, $n, ...)
 
@@ -362,17 +365,17 @@ sub new
 {
 	my ($class, $proxy, $listener, $control, $parent) = @_;
 	my $self = bless {
-		proxy       => $proxy,
-		listener    => $listener,
-		control     => $control,
-		parent      => $parent,
-		command     => '',
+		proxy => $proxy,
+		listener => $listener,
+		control => $control,
+		parent => $parent,
+		command => '',
 		connections => {},
-		past        => [],
-		rules       => [],
-		next_id     => 1,
-		next_rule   => 1,
-		cancels     => 0,
+		past => [],
+		rules => [],
+		next_id => 1,
+		next_rule => 1,
+		cancels => 0,
 	}, $class;
 	$self->clear_faults;
 	$control->blocking(0);
@@ -410,7 +413,7 @@ sub serve
 	{
 		my ($read, $write, $wait) = $self->interest;
 		my $n = select($read, $write, undef, $wait);
-		next if $n < 0 && $! == EINTR;
+		next             if $n < 0 && $! == EINTR;
 		die "select: $!" if $n < 0;
 
 		# commands last: what was sent before a command is dealt with before it
@@ -437,16 +440,18 @@ sub interest
 	{
 		for my $direction (qw(to_server to_client))
 		{
-			my $flow   = $connection->{$direction};
+			my $flow = $connection->{$direction};
 			my $source = $connection->{ends}{ $OTHER{$direction} };
-			my $sink   = $connection->{ends}{$direction};
+			my $sink = $connection->{ends}{$direction};
 
 			vec($read, fileno($source), 1) = 1
-			  if !$flow->{eof} && !$connection->{doomed} && $flow->{queued} < ConcordProxy::BUFFER_LIMIT;
+			  if !$flow->{eof}
+			  && !$connection->{doomed}
+			  && $flow->{queued} < ConcordProxy::BUFFER_LIMIT;
 			next if !@{ $flow->{queue} } || $self->held($connection, $direction);
 			my $at = $flow->{queue}[0][0];
 			if ($at > time()) { $due = $at if $at < $due; }
-			else { vec($write, fileno($sink), 1) = 1; }
+			else              { vec($write, fileno($sink), 1) = 1; }
 		}
 	}
 	my $wait = $due - time();
@@ -487,7 +492,7 @@ sub take_connections
 		my $server = IO::Socket::INET->new(
 			PeerAddr => $self->{proxy}{to_host},
 			PeerPort => $self->{proxy}{to_port},
-			Proto    => 'tcp',
+			Proto => 'tcp',
 			Blocking => 0);
 		if (!$server)
 		{
@@ -501,12 +506,12 @@ sub take_connections
 			setsockopt($socket, Socket::IPPROTO_TCP(), Socket::TCP_NODELAY(), 1);
 		}
 		my $connection = {
-			id         => $self->{next_id}++,
-			kind       => 'new',
+			id => $self->{next_id}++,
+			kind => 'new',
 			statements => {},
-			ends       => { to_server => $server, to_client => $client },
-			to_server  => new_flow('startup'),
-			to_client  => new_flow('messages'),
+			ends => { to_server => $server, to_client => $client },
+			to_server => new_flow('startup'),
+			to_client => new_flow('messages'),
 		};
 		clear_counts($connection);
 		$self->{connections}{ $connection->{id} } = $connection;
@@ -564,7 +569,8 @@ sub receive
 	return if !defined $n && again();
 	if (!$n)
 	{
-		# an error is an end, too: nothing more will come, and the other side is told by its own read or write
+		# an error is an end, too: nothing more will come, and the other side is told by its own
+		# read or write
 		$flow->{eof} = 1;
 		$self->note_line($connection, "$direction: end" . (defined $n ? '' : " ($!)"));
 		$self->enqueue($connection, $direction, delete $flow->{in}) if length $flow->{in};
@@ -582,13 +588,13 @@ sub parse
 {
 	my ($self, $connection, $direction) = @_;
 	my $flow = $connection->{$direction};
-	my $at   = 0;
+	my $at = 0;
 
 	while (!$connection->{doomed} && length($flow->{in}) - $at > 0)
 	{
 		my $have = length($flow->{in}) - $at;
 		my ($type, $size);
-		if ($connection->{opaque}) { ($type, $size) = ('', $have); }
+		if    ($connection->{opaque}) { ($type, $size) = ('', $have); }
 		elsif ($flow->{phase} eq 'startup')
 		{
 			last if $have < 4;
@@ -620,7 +626,7 @@ sub message
 
 	$flow->{messages}++;
 	$flow->{types}{$type}++;
-	if ($direction eq 'to_client') { $connection->{backend_spoke} = 1; }
+	if    ($direction eq 'to_client') { $connection->{backend_spoke} = 1; }
 	elsif ($connection->{backend_spoke})
 	{
 		$connection->{backend_spoke} = 0;
@@ -631,7 +637,7 @@ sub message
 	if ($connection->{awaits_byte} && $direction eq 'to_client')
 	{
 		$connection->{awaits_byte} = 0;
-		$connection->{opaque}      = 1 if $message ne 'N';
+		$connection->{opaque} = 1 if $message ne 'N';
 	}
 	elsif ($flow->{phase} eq 'startup' && !$connection->{opaque})
 	{
@@ -644,7 +650,9 @@ sub message
 		$connection->{executed}{$sql}++ if defined $sql;
 	}
 	$self->note_line($connection,
-		"$direction " . ($type eq '' ? '-' : $type) . ' ' . length($message)
+			"$direction "
+		  . ($type eq '' ? '-' : $type) . ' '
+		  . length($message)
 		  . (defined $sql ? " $sql" : $type eq 'C' ? ' ' . substr($message, 5, 60) : ''))
 	  if $self->{log} && $type ne 'D';
 
@@ -685,9 +693,9 @@ sub startup
 	}
 	my %startup = split /\0/, substr($message, 8);
 	$connection->{startup} = \%startup;
-	$connection->{kind}    = 'session';
-	$self->note_line($connection, 'user ' . ($startup{user} // '?') . ', '
-		. ($startup{application_name} // ''));
+	$connection->{kind} = 'session';
+	$self->note_line($connection,
+		'user ' . ($startup{user} // '?') . ', ' . ($startup{application_name} // ''));
 	$self->end($connection, 'rst')
 	  if grep { %$_ && matches($connection, $_) } @{ $self->{refusals} };
 	return;
@@ -721,8 +729,8 @@ sub strike
 	for my $rule (@{ $self->{rules} })
 	{
 		next if $rule->{times} <= 0 || !concerns($rule, $connection, $direction);
-		next if defined $rule->{type} && $rule->{type} ne $type;
-		next if defined $rule->{sql}  && !(defined $sql && $sql =~ /$rule->{sql}/s);
+		next if defined $rule->{type}  && $rule->{type} ne $type;
+		next if defined $rule->{sql}   && !(defined $sql && $sql =~ /$rule->{sql}/s);
 		next if defined $rule->{bytes} && $message !~ /$rule->{bytes}/s;
 		my $before = '';
 		if (defined $rule->{after})
@@ -741,7 +749,7 @@ sub strike
 		$rule->{hits}++;
 		$self->note_line($connection, "rule $rule->{number} strikes: $rule->{action}");
 		$self->stop_listening if $rule->{refuse};
-		next if $rule->{action} eq 'note';
+		next                  if $rule->{action} eq 'note';
 		return [ $rule, $before ];
 	}
 	return undef;
@@ -751,7 +759,7 @@ sub enqueue
 {
 	my ($self, $connection, $direction, $data, $what) = @_;
 	my $flow = $connection->{$direction};
-	my $at   = 0;
+	my $at = 0;
 	for my $delay (grep { concerns($_, $connection, $direction) } @{ $self->{delays} })
 	{
 		$at = time() + $delay->{ms} / 1000;
@@ -771,8 +779,8 @@ sub enqueue
 sub send_on
 {
 	my ($self, $connection, $direction) = @_;
-	my $flow  = $connection->{$direction};
-	my $sink  = $connection->{ends}{$direction};
+	my $flow = $connection->{$direction};
+	my $sink = $connection->{ends}{$direction};
 	my $queue = $flow->{queue};
 
 	while (@$queue && $queue->[0][0] <= time() && !$self->held($connection, $direction))
@@ -790,7 +798,7 @@ sub send_on
 			next;
 		}
 		shift @$queue;
-		if ($what eq 'barrier') { $flow->{barrier} = 1; }
+		if    ($what eq 'barrier') { $flow->{barrier} = 1; }
 		elsif ($what eq 'end')
 		{
 			shutdown($sink, SHUT_WR);
@@ -873,19 +881,18 @@ sub take_commands
 }
 
 my %COMMANDS = (
-	pass         => \&obey_pass,
-	delay        => sub { my ($self, $arg) = @_; push @{ $self->{delays} }, $arg; return 1; },
-	hold         => sub { my ($self, $arg) = @_; push @{ $self->{holds} }, $arg; return 1; },
-	release      => \&obey_release,
-	cut          => \&obey_cut,
-	refuse       => \&obey_refuse,
-	accept       => \&obey_accept,
-	rule         => \&obey_rule,
-	hits         => \&obey_hits,
-	counts       => \&obey_counts,
+	pass => \&obey_pass,
+	delay => sub { my ($self, $arg) = @_; push @{ $self->{delays} }, $arg; return 1; },
+	hold => sub { my ($self, $arg) = @_; push @{ $self->{holds} }, $arg; return 1; },
+	release => \&obey_release,
+	cut => \&obey_cut,
+	refuse => \&obey_refuse,
+	accept => \&obey_accept,
+	rule => \&obey_rule,
+	hits => \&obey_hits,
+	counts => \&obey_counts,
 	reset_counts => \&obey_reset_counts,
-	connections  => \&obey_connections,
-);
+	connections => \&obey_connections,);
 
 sub obey
 {
@@ -929,8 +936,8 @@ sub obey_cut
 sub obey_refuse
 {
 	my ($self, $arg) = @_;
-	if (%{ $arg->{filter} }) { push @{ $self->{refusals} }, $arg->{filter}; }
-	else { $self->stop_listening; }
+	if   (%{ $arg->{filter} }) { push @{ $self->{refusals} }, $arg->{filter}; }
+	else                       { $self->stop_listening; }
 	return 1;
 }
 
@@ -947,13 +954,13 @@ sub obey_rule
 	my ($self, $arg) = @_;
 	my $rule = {
 		action => 'cut',
-		skip   => 0,
-		times  => 1,
+		skip => 0,
+		times => 1,
 		%{ $arg->{rule} },
 		direction => $arg->{direction},
-		filter    => $arg->{filter},
-		number    => $self->{next_rule}++,
-		hits      => 0,
+		filter => $arg->{filter},
+		number => $self->{next_rule}++,
+		hits => 0,
 	};
 	push @{ $self->{rules} }, $rule;
 	$self->{hits}{ $rule->{number} } = $rule;
@@ -978,16 +985,16 @@ sub obey_counts
 	my ($self, $arg) = @_;
 	my %sum = (
 		connections => 0,
-		open        => 0,
-		switches    => 0,
-		cancels     => $self->{cancels},
-		statements  => {},
+		open => 0,
+		switches => 0,
+		cancels => $self->{cancels},
+		statements => {},
 		map { $_ => { messages => 0, bytes => 0, types => {} } } qw(to_server to_client));
 	for my $connection ($self->all_connections($arg->{filter}))
 	{
 		next if $connection->{kind} eq 'cancel';
 		$sum{connections}++ unless $connection->{counted_before};
-		$sum{open}++ unless $connection->{closed};
+		$sum{open}++        unless $connection->{closed};
 		$sum{switches} += $connection->{switches};
 		$sum{statements}{$_} += $connection->{executed}{$_} for keys %{ $connection->{executed} };
 		for my $direction (qw(to_server to_client))
@@ -1005,7 +1012,7 @@ sub obey_counts
 sub obey_reset_counts
 {
 	my ($self) = @_;
-	$self->{past}    = [];
+	$self->{past} = [];
 	$self->{cancels} = 0;
 	for my $connection (values %{ $self->{connections} })
 	{
@@ -1021,9 +1028,10 @@ sub obey_connections
 	return [
 		map {
 			{
-				(map { $_ => '' } qw(user application_name database)),
-				  %{ $_->{startup} // {} },
-				  open => $_->{closed} ? 0 : 1
+				(map { $_ => '' } qw(user application_name database)), %{ $_->{startup} // {} },
+				  open => $_->{closed}
+				  ? 0
+				  : 1
 			}
 		} $self->all_connections($arg->{filter})
 	];

@@ -44,17 +44,15 @@ use Time::HiRes qw(time);
 sub new
 {
 	my ($class, $node, %arg) = @_;
-	local $ENV{PGOPTIONS} = $arg{options} if defined $arg{options};
+	local $ENV{PGOPTIONS} = $arg{options}   if defined $arg{options};
 	local $ENV{PGPASSWORD} = $arg{password} if defined $arg{password};
 	# what connstr() is made of: background_psql() takes no other
 	local @$node{qw(_host _port)} = ($arg{host} // $node->host, $arg{port} // $node->port);
 	my $psql = $node->background_psql(
 		$arg{dbname} // 'app',
 		on_error_stop => 0,
-		extra_params  => [
-			'-v', 'VERBOSITY=verbose',
-			$arg{user} ? ('-U', $arg{user}) : ()
-		]);
+		timeout => 24 * 3600,    # of the session; finish() has its own for each statement
+		extra_params => [ '-v', 'VERBOSITY=verbose', $arg{user} ? ('-U', $arg{user}) : () ]);
 	my $self = bless { psql => $psql, count => 0, node => $node }, $class;
 	$self->{pid} = $self->get('SELECT pg_backend_pid()');
 	return $self;
@@ -191,8 +189,8 @@ sub quit
 	my ($self) = @_;
 	my $psql = delete $self->{psql} or return;
 	eval {
-		if ($self->{dead} || defined $self->{began}) { $psql->{run}->kill_kill; }
-		else { $psql->quit; }
+		if   ($self->{dead} || defined $self->{began}) { $psql->{run}->kill_kill; }
+		else                                           { $psql->quit; }
 	};
 	return;
 }
@@ -215,7 +213,7 @@ sub parse
 	  unless $stderr =~ /.*^(?:psql:.*?)?(?:ERROR|FATAL|PANIC):\s+(.*)\z/ms
 	  || $stderr =~ /(connection to server.*|server closed the connection.*)/s;
 	my $text = $1;
-	$result{ok}       = 0;
+	$result{ok} = 0;
 	$result{sqlstate} = $1 if $text =~ s/^([0-9A-Z]{5}): //;
 	my $field = 'message';
 	for my $line (split /\n/, $text)

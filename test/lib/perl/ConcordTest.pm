@@ -21,7 +21,8 @@ ConcordTest - clusters of real servers for pg_concord's TAP tests
 Needs only PG_CONFIG (or pg_config in PATH) and IPC::Run; server programs, pg_regress and
 PostgreSQL::Test are found from there.  Data and logs are in tmp_check of the current directory.
 
-Every wait has a bound.  Seconds are seconds of a busy machine: a bound is what a user may be told, not what is usual.
+Every wait has a bound.  Seconds are seconds of a busy machine: a bound is what a user may be
+told, not what is usual.
 
 =cut
 
@@ -69,8 +70,8 @@ my %stopped;    # pid -> 1: sent SIGSTOP
 
 =item ConcordTest->new(nodes => [names], ...)
 
-Starts one server for each name, database C<app> in each with the extension, and makes them one cluster whose first
-node, the authority, is the first of the list.  Options:
+Starts one server for each name, database C<app> in each with the extension, and makes them one
+cluster whose first node, the authority, is the first of the list.  Options:
 
   proxies => [names]    these nodes' conninfo leads through a ConcordProxy, see proxy()
   form => 0             no cluster
@@ -90,7 +91,9 @@ sub new
 	{
 		my $node = PostgreSQL::Test::Cluster->new($name);
 		$node->init(allows_streaming => scalar(grep { $_ eq $name } @{ $arg{streaming} // [] }));
-		$node->append_conf('postgresql.conf', <<CONF . ($arg{conf} // '') . "\n"
+		$node->append_conf(
+			'postgresql.conf',
+			<<CONF . ($arg{conf} // '') . "\n"
 			listen_addresses = '127.0.0.1'
 			shared_preload_libraries = 'pg_concord'
 			max_prepared_transactions = 20
@@ -105,7 +108,7 @@ CONF
 			  . ($arg{node_conf}{$name} // ''));
 		$node->start;
 		$node->safe_psql('postgres', 'CREATE DATABASE app');
-		$node->safe_psql('app',      'CREATE EXTENSION pg_concord');
+		$node->safe_psql('app', 'CREATE EXTENSION pg_concord');
 		$self->{nodes}{$name} = $node;
 	}
 	$self->add_proxy($_) for @{ $arg{proxies} // [] };
@@ -119,8 +122,8 @@ sub add_proxy
 	my $test = $PostgreSQL::Test::Utils::test_logfile;
 	$self->{proxies}{$name} = ConcordProxy->new(
 		to_port => $self->node($name)->port,
-		port    => PostgreSQL::Test::Cluster::get_free_port(),
-		log     => "${test}_${name}_proxy.log");
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		log => "${test}_${name}_proxy.log");
 	return;
 }
 
@@ -128,8 +131,8 @@ sub add_proxy
 
 =item $cluster->add_standby($name, $standby)
 
-Starts a physical standby of a node, which becomes known under its name to all methods but form() and
-await_epoch().
+Starts a physical standby of a node, which becomes known under its name to all methods but form()
+and await_epoch().
 
 =cut
 
@@ -151,7 +154,8 @@ sub add_standby
 
 =item $cluster->form(names)
 
-Creates the cluster on the first and adds the others, in this order; returns when all have the same map.
+Creates the cluster on the first and adds the others, in this order; returns when all have the
+same map.
 
 =cut
 
@@ -205,9 +209,9 @@ sub spread
 
 =cut
 
-sub node { return $_[0]->{nodes}{ $_[1] } // croak "no node $_[1]"; }
-sub proxy { return $_[0]->{proxies}{ $_[1] } // croak "no proxy for $_[1]"; }
-sub names { return @{ $_[0]->{names} }; }
+sub node    { return $_[0]->{nodes}{ $_[1] }   // croak "no node $_[1]"; }
+sub proxy   { return $_[0]->{proxies}{ $_[1] } // croak "no proxy for $_[1]"; }
+sub names   { return @{ $_[0]->{names} }; }
 sub members { return @{ $_[0]->{members} // [] }; }
 
 sub conninfo
@@ -225,8 +229,8 @@ A ConcordSession.
 
 =item $cluster->run($where, $sql, [$seconds, %session]), $cluster->get($where, $sql, ...)
 
-One statement in a new session, or in the given session: a ConcordSession's result; get() returns the rows and dies on
-an error.
+One statement in a new session, or in the given session: a ConcordSession's result; get() returns
+the rows and dies on an error.
 
 =cut
 
@@ -241,7 +245,7 @@ sub run
 	my ($self, $where, $sql, $bound, %arg) = @_;
 	return $where->run($sql, $bound) if ref $where;
 	my $session = $self->session($where, %arg);
-	my $result  = $session->run($sql, $bound);
+	my $result = $session->run($sql, $bound);
 	$session->quit;
 	return $result;
 }
@@ -281,8 +285,8 @@ sub is_sql
 
 =item $cluster->expect_error($where, $sql, $sqlstate, $regex, $name, [within => $seconds, %session])
 
-One test: the statement fails with this SQLSTATE, a text (message, detail, hint, context) that matches, and in that
-time. Returns the result.
+One test: the statement fails with this SQLSTATE, a text (message, detail, hint, context) that
+matches, and in that time. Returns the result.
 
 =cut
 
@@ -296,7 +300,8 @@ sub expect_error
 	return expect_failure($result, $sqlstate, $regex, $name, $within);
 }
 
-# The same for a result that is there: $cluster->expect_failed($session->finish, ...).  The time is that of finish.
+# The same for a result that is there: $cluster->expect_failed($session->finish, ...).  The time
+# is that of finish.
 sub expect_failed
 {
 	my ($self, $result, $sqlstate, $regex, $name, %arg) = @_;
@@ -315,8 +320,11 @@ sub expect_failure
 	  && $result->{stderr} =~ $regex
 	  && $result->{waited} <= $within;
 	ok($good, $name)
-	  or diag(sprintf("expected %s, %s within %s s; got after %.1f s:\n%s%s",
-			$sqlstate, $regex, $within, $result->{waited}, $result->{out} // '', $result->{stderr}));
+	  or diag(
+		sprintf(
+			"expected %s, %s within %s s; got after %.1f s:\n%s%s",
+			$sqlstate, $regex, $within,
+			$result->{waited}, $result->{out} // '', $result->{stderr}));
 	return $result;
 }
 
@@ -324,7 +332,8 @@ sub expect_failure
 
 =item $cluster->await_sql($where, $sql, $expected, $name, [$seconds, %session])
 
-One test: within the time (20) the statement gives these rows; a Regexp is matched. It may fail until then.
+One test: within the time (20) the statement gives these rows; a Regexp is matched. It may fail
+until then.
 
 =cut
 
@@ -333,8 +342,8 @@ sub await_sql
 	my ($self, $where, $sql, $expected, $name, $bound, %arg) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $match = ref $expected ? $expected : qr/\A\Q$expected\E\z/;
-	my $last  = '';
-	my $good  = await(
+	my $last = '';
+	my $good = await(
 		sub {
 			my $result = eval { $self->run($where, $sql, 30, %arg) } // { ok => 0, stderr => "$@" };
 			$last = $result->{ok} ? $result->{out} : $result->{stderr};
@@ -349,7 +358,8 @@ sub await_sql
 
 =item $cluster->epoch($name), $cluster->await_epoch($seconds, [names])
 
-The map's epoch in a node; waits until these (default: all running members) have the newest of them. Dies if not.
+The map's epoch in a node; waits until these (default: all running members) have the newest of
+them. Dies if not.
 
 =cut
 
@@ -370,7 +380,8 @@ sub await_epoch
 			my ($newest) = sort { $b <=> $a } values %epoch;
 			return !grep { $_ != $newest } values %epoch;
 		},
-		$bound) or croak 'no common epoch: ' . CORE::join(', ', map { "$_ $epoch{$_}" } sort keys %epoch);
+		$bound
+	) or croak 'no common epoch: ' . CORE::join(', ', map { "$_ $epoch{$_}" } sort keys %epoch);
 	return (values %epoch)[0];
 }
 
@@ -401,9 +412,9 @@ sub remote_backends_sql
 
 =item $cluster->no_leftovers([sums => { sql => expected }, but => qr/alarm that is expected/])
 
-Tests of what must hold after everything, on every running server: no prepared transaction, no remote session in a
-transaction, no advisory lock, no alarming line in the log; and with sums, that
-the sum of the statement's value over the servers is as expected.
+Tests of what must hold after everything, on every running server: no prepared transaction, no
+remote session in a transaction, no advisory lock, no alarming line in the log; and with sums,
+that the sum of the statement's value over the servers is as expected.
 
 =cut
 
@@ -431,7 +442,7 @@ sub no_leftovers
 	while (my ($sum_sql, $expected) = each %{ $arg{sums} // {} })
 	{
 		my %value = $self->get_everywhere($sum_sql);
-		my $sum   = 0;
+		my $sum = 0;
 		$sum += $_ for values %value;
 		is($sum, $expected, "sum over all nodes: $sum_sql");
 	}
@@ -494,7 +505,11 @@ sub crash
 	my @pids = ($node->{_pid}, children($node->{_pid}));
 	$node->kill9;
 	kill 'KILL', @pids;
-	await(sub { return !grep { process_exists($_) } @pids }, 30) or die "processes survive SIGKILL";
+	await(
+		sub {
+			return !grep { process_exists($_) } @pids;
+		},
+		30) or die "processes survive SIGKILL";
 	# a zombie that init has not reaped yet looks like a running server to the next one
 	await(sub { return !kill 0, $pids[0] }, 10) or unlink $node->data_dir . '/postmaster.pid';
 	return;
