@@ -31,18 +31,17 @@ sub cost
 	{
 		$session->get($_) for @sql;
 	}
-	$proxy{$_}->reset_counts for qw(b c);
+	for my $name (qw(b c))
+	{
+		await(sub { return !$proxy{$name}->counts(@users)->{unanswered}; }, 10);
+		$proxy{$name}->reset_counts;
+	}
 	for (1 .. $n)
 	{
 		$session->get($_) for @sql;
 	}
 	# the answer of the last COMMIT may be under way
-	await(
-		sub {
-			my $c = $proxy{$node}->counts(@users);
-			return ($c->{to_client}{types}{Z} // 0) >= $c->{syncs};
-		},
-		10);
+	await(sub { return !$proxy{$node}->counts(@users)->{unanswered}; }, 10);
 	my $counts = $proxy{$node}->counts(@users);
 	$session->quit;
 	return $counts;
