@@ -176,13 +176,17 @@ take_capacity(ConcordConn *conn)
 {
 	ConcordPeer *peer = shared_peer(conn->node_id);
 	TimestampTz until = 0;		/* set: this session is in the queue */
+	bool		may_take = pg_atomic_read_u32(&peer->waiters) == 1; /* nobody else */
 	volatile bool counted = false;
 
 	PG_TRY();
 	{
-		/* who comes while others wait queues behind them */
-		while (!(counted = (until != 0 || pg_atomic_read_u32(&peer->waiters) == 1) &&
-				 (take_grant(peer) || try_count(peer))))
+		/*
+		 * Who comes while others wait queues behind them, and what is handed to the waiters is
+		 * for the one that was woken for it, the first in the queue.
+		 */
+		while (!(counted = (may_take && take_grant(peer)) ||
+				 ((may_take || until != 0) && try_count(peer))))
 		{
 			TimestampTz now = GetCurrentTimestamp();
 
@@ -201,9 +205,13 @@ take_capacity(ConcordConn *conn)
 						 errdetail("All %d connections that this node may have are in use.",
 								   concord_max_peer_connections),
 						 errhint("Increase concord.max_peer_connections, or shorten transactions.")));
-			/* reaped connections do not signal, so look again now and then */
-			ConditionVariableTimedSleep(&peer->conn_cv, CAPACITY_CHECK_MS,
-										concord_wait_event("ConcordPeerCapacity"));
+			/*
+			 * Reaped connections do not signal, so look again now and then.  A wake-up may be lost
+			 * with the one it was meant for: who has waited for long takes what lies there.
+			 */
+			may_take = !ConditionVariableTimedSleep(&peer->conn_cv, CAPACITY_CHECK_MS,
+													concord_wait_event("ConcordPeerCapacity")) ||
+				now >= until - concord_connect_timeout_ms * INT64CONST(500);
 		}
 	}
 	PG_FINALLY();
