@@ -80,7 +80,7 @@ bench:
 	@$(here)test/bench/run.sh
 
 soak:
-	@CONCORD_SOAK=1 RUNS=30000000 CONCORD_STEPS=2000000 $(here)test/lib/run.sh unit fuzz tap
+	@CONCORD_SOAK=1 RUNS=30000000 CONCORD_STEPS=2000000 $(here)test/lib/run.sh lint unit fuzz tap
 
 matrix:
 	@$(here)test/lib/matrix.sh

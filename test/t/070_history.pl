@@ -54,6 +54,14 @@ sub begin_work
 	my ($client) = @_;
 	$client->{session} //= eval { $cluster->session($client->{node}) };
 	return unless $client->{session};
+	# a read now and then: nobody waits for the answer of its COMMIT, which may come any time later
+	if (++$client->{turns} % 3 == 0)
+	{
+		my $key = $client->{turns} % 100;
+		$client->{id} = 0;
+		$client->{session}->start("SELECT x FROM concord.query($key, 'SELECT 1') AS (x int)");
+		return;
+	}
 	$client->{id} = ++$next;
 	$client->{session}->start("SELECT work($next)");
 	return;
@@ -196,7 +204,7 @@ note join ', ', map { "$_: $count{$_}" } sort keys %count;
 note join ', ', map { "$_: $states{$_}" } sort keys %states;
 note join ', ', @done;
 cmp_ok($count{ok}     // 0, '>', 100, 'most succeeded');
-cmp_ok($count{failed} // 0, '>', 0, 'some failed');
+cmp_ok(($count{failed} // 0) + ($count{unknown} // 0), '>', 0, 'some did not');
 for my $name (@nodes)
 {
 	$cluster->is_sql($name, q(SELECT count(*) FROM concord.query_all('SELECT 1') AS (x int)),

@@ -7,7 +7,7 @@ calls_run()
 	local lines ratio
 
 	note "bench: calls"
-	lines=$(sql "$ENTRY" -f "$BENCH_HOME/calls/calls.sql" -v rounds=$((ROUNDS * 15))) ||
+	lines=$(sql "$ENTRY" -f "$BENCH_HOME/calls/calls.sql" -v rounds=100) ||
 		{ FAILED=1; lines="| failed | | |"; }
 	report ""
 	report "## One call"

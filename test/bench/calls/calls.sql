@@ -55,7 +55,8 @@ net AS (
 	FROM fives AS f JOIN fives AS b USING (five)
 	WHERE b.id = f.id / 10 * 10 + 1
 	GROUP BY f.id)
-SELECT format('| %s | %s | %s |', title, round(n.ns::numeric, 1), coalesce(round((n.ns / r.ns)::numeric, 2)::text, ''))
+SELECT format('| %s | %s | %s |', title, round(n.ns::numeric, 1),
+	CASE WHEN least(n.ns, r.ns) > 0.5 AND r.ns IS NOT NULL THEN round((n.ns / r.ns)::numeric, 2)::text ELSE '' END)
 FROM calls AS c JOIN net AS n ON n.id = c.id LEFT JOIN net AS r ON r.id = c.reference
 WHERE title IS NOT NULL
 ORDER BY c.id;

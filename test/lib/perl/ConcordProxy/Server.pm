@@ -1,11 +1,12 @@
 
-# ConcordProxy's process: see ConcordProxy for what it promises.
+# ConcordProxy's process; ConcordProxy says what it promises.
 #
-# The proxy process.  One connection is
+# One connection is
 #	{ id, startup, kind, opaque, ends => { to_server => socket, to_client => socket },
-#	  to_server => FLOW, to_client => FLOW, statements, seen_backend, closed }
+#	  to_server => FLOW, to_client => FLOW, statements, executed, switches, backend_spoke,
+#	  unanswered, doomed, closed }
 # and a flow, one direction of it, is
-#	{ in, phase, queue, queued, eof, barrier, budget, messages, bytes, types }
+#	{ in, phase, queue, queued, eof, ended, barrier, budget, messages, bytes, types }
 # whose queue holds [ time due, data ] or [ time due, undef, what to do ].
 
 package ConcordProxy::Server;
