@@ -97,6 +97,9 @@ int
 main(void)
 {
 	choose_seed();
+	test_commit();
+	test_commit_rules();
+	test_deadlock();
 	test_key();
 	test_placement();
 	test_placement_property();

@@ -33,6 +33,9 @@ extern uint64_t unit_seed(void);
 extern uint64_t unit_random(uint64_t *state);
 
 /* One per file of tests */
+extern void test_commit(void);
+extern void test_commit_rules(void);
+extern void test_deadlock(void);
 extern void test_key(void);
 extern void test_placement(void);
 extern void test_placement_property(void);
