@@ -1,0 +1,166 @@
+#!/bin/bash
+# check.sh: checks the models of this folder with Spin.  One line per run (TAP), then "N passed, N
+# failed".
+#
+# - the correct model, exhaustively, in several configurations,
+# - the same for cycles: that every execution ends,
+# - seeded bugs: each must violate the property it is aimed at, alone; and those that can split a
+#   transaction must be seen to do so,
+# - situations that must be reachable.
+#
+# What fails can be repeated in build/ by the command that is shown; then "./pan -r" tells the steps.
+# CONCORD_SOAK=1: larger configurations too.
+
+cd "$(dirname "$0")" || exit 1
+mkdir -p build
+cd build || exit 1
+
+core=../../../src/core
+passed=0
+failed=0
+
+# search <model> <cc flags> <pan flags> <model's flags>: builds and runs; sets command and states, fills
+# log
+search() {
+	local model=$1 cc_flags=$2 pan_flags=$3
+	shift 3
+	command="spin -a $* ../$model.pml"
+	command+=" && cc -w $cc_flags -DNOREDUCE -I../../../src pan.c $core/commit.c $core/key.c -o pan"
+	command+=" && ./pan -n $pan_flags"
+	rm -f pan pan.* ./*.trail
+	eval "$command" >log 2>&1
+	states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log | tail -n 1)
+}
+
+# result <good?> <what> <detail>
+result() {
+	if [ "$1" -eq 0 ]; then
+		passed=$((passed + 1))
+		echo "ok $((passed + failed)) - $2 ($3)"
+	else
+		failed=$((failed + 1))
+		echo "not ok $((passed + failed)) - $2 ($3)"
+		echo "# $command"
+		sed 's/^/# /' log | head -n 30
+	fi
+}
+
+# Did the search see every state, and stay within its depth?
+complete() {
+	[ -n "$states" ] && ! grep -qE 'Search not completed|max search depth|out of memory|^Warning' log
+}
+
+# holds <model> <what> <flags>
+holds() {
+	local model=$1 what=$2 start=$SECONDS
+	shift 2
+	search "$model" '-O1 -DSAFETY -DVECTORSZ=256 -DMEMLIM=2000' '-m10000 -w21' "$@"
+	complete && grep -q 'errors: 0' log
+	result $? "$what" "$states states, $((SECONDS - start)) s"
+}
+
+# ends <model> <what> <flags>: there is no cycle
+ends() {
+	local model=$1 what=$2 start=$SECONDS
+	shift 2
+	search "$model" '-O1 -DNP -DVECTORSZ=256 -DMEMLIM=2000' '-l -m10000 -w21' "$@"
+	complete && grep -q 'errors: 0' log
+	result $? "$what" "$states states, $((SECONDS - start)) s"
+}
+
+# violates <model> <property> <what> <flags>: with all the others switched off
+violates() {
+	local model=$1 property=$2 what=$3 violated
+	local -A numbers=([P2]=2 [P3]=3 [P4]=4 [A]=5 [E]=6)
+	shift 3
+	search "$model" '-O0 -DSAFETY -DVECTORSZ=256' '-m10000' "-DONLY=${numbers[$property]}" "$@"
+	violated=$(sed -nE 's/^pan:1: assertion violated .*is_(P[0-9]|[A-Z]).*/\1/p' log)
+	[ "$violated" = "$property" ]
+	result $? "$what" "violates ${violated:-nothing} after $states states"
+}
+
+# cycles <model> <what> <flags>: there is one
+cycles() {
+	local model=$1 what=$2
+	shift 2
+	search "$model" '-O0 -DNP -DVECTORSZ=256' '-l -m10000' "$@"
+	grep -q 'non-progress cycle (at' log
+	result $? "$what" "after $states states"
+}
+
+# reaches <model> <number> <what> <flags>
+reaches() {
+	local model=$1 number=$2 what=$3
+	shift 3
+	search "$model" '-O0 -DSAFETY -DVECTORSZ=256' '-m10000' "-DREACH=$number" "$@"
+	grep -q "assertion violated ($number!=$number)" log
+	result $? "$what" "after $states states"
+}
+
+command -v spin >/dev/null || {
+	echo "not ok 1 - spin is not installed"
+	echo "0 passed, 1 failed"
+	exit 1
+}
+
+m=commit
+holds $m 'commit: 2 participants, 3 faults' -DFAULTS=3
+holds $m 'commit: 3 participants, 2 faults' -DN=3 -DFAULTS=2
+holds $m 'commit: duplicates, a client, forced abort' -DDUPLICATES=1 -DASKS=1 -DFORCE=1
+holds $m 'commit: decisions deleted, failovers, duplicates' -DGC=1 -DDUPLICATES=1 -DFAULTS=2
+holds $m 'commit: decisions deleted, a client, forced abort' -DGC=1 -DASKS=1 -DFORCE=1
+holds $m 'commit: decisions deleted, 3 participants' -DGC=1 -DN=3 -DSECOND=0
+holds $m 'commit: coordinator promoted, asynchronous' -DPROMOTED=1 -DFAULTS=2
+holds $m 'commit: coordinator promoted, synchronous' -DPROMOTED=2 -DFAULTS=3
+
+ends $m 'commit ends: 2 participants' -DFAULTS=2
+ends $m 'commit ends: decisions deleted, forced abort' -DGC=1 -DFORCE=1
+ends $m 'commit ends: coordinator promoted, asynchronous' -DPROMOTED=1 -DFAULTS=2
+ends $m 'commit ends: coordinator promoted, synchronous' -DPROMOTED=2 -DFAULTS=2
+
+violates $m P4 'bug 1: absent means abort while the owner lives' -DBUG=1
+violates $m P4 'bug 2: decision looked at before liveness' -DBUG=2
+violates $m P2 'bug 3: decision not flushed before phase two' -DBUG=3
+violates $m P4 'bug 4: liveness left before the decision is visible' -DBUG=4
+violates $m E 'bug 5: horizon passes a branch that a standby shows again' -DBUG=5 -DGC=1
+violates $m P3 'bug 6: coordinator aborts after the decision' -DBUG=6
+violates $m P4 'bug 7: promotion that lost WAL taken for a restart' -DBUG=7 -DPROMOTED=1
+violates $m E 'bug 8: PREPARE below the horizon is not refused' -DBUG=8 -DGC=1
+violates $m P4 'bug 9: horizon looked at before the decision' -DBUG=9 -DGC=1 -DASKS=1
+violates $m P4 'bug 10: liveness entered after the first PREPARE' -DBUG=10
+violates $m P4 'bug 11: decision deleted before the horizon is stored' -DBUG=11 -DGC=1 -DASKS=1
+violates $m P2 'bug 12: cancelled wait for the standby counts as waited' -DBUG=12 -DPROMOTED=2 -DFAULTS=2
+violates $m P3 'bug 13: decision told before the standby has it' -DBUG=13 -DPROMOTED=2 -DFAULTS=2
+violates $m P4 'bug 14: gid told before liveness is entered' -DBUG=14 -DASKS=1
+violates $m P4 'bug 15: decision written below the horizon' -DBUG=15 -DGC=1 -DASKS=1 -DFORCE=1
+cycles $m 'bug 16: a cycle is found' -DBUG=16
+
+for bug in 1 2 3 4 6 10; do
+	violates $m A "bug $bug splits a transaction" -DBUG=$bug
+done
+violates $m A 'bug 7 splits a transaction' -DBUG=7 -DPROMOTED=1 -DFAULTS=2
+violates $m A 'bug 12 splits a transaction' -DBUG=12 -DPROMOTED=2 -DFAULTS=2
+violates $m A 'bug 13 splits a transaction' -DBUG=13 -DPROMOTED=2 -DFAULTS=2
+
+reaches $m 1 'reached: a PREPARE after abort was answered'
+reaches $m 2 'reached: commit finished after the coordinator died'
+reaches $m 3 'reached: abort finished after the coordinator died'
+reaches $m 4 'reached: unknown after a promotion' -DPROMOTED=1
+reaches $m 5 'reached: two resolvers with an answer for one branch'
+reaches $m 6 'reached: forgotten' -DGC=1 -DASKS=1
+reaches $m 7 'reached: a client is told commit' -DASKS=1
+reaches $m 8 'reached: a client is told abort' -DASKS=1
+reaches $m 9 'reached: an unflushed decision survives a crash'
+reaches $m 10 'reached: committed in spite of two faults' -DFAULTS=2
+reaches $m 11 'reached: aborted after two faults' -DFAULTS=2
+
+if [ -n "${CONCORD_SOAK:-}" ]; then
+	holds $m 'commit: 3 participants, 3 faults, forced abort' -DN=3 -DFAULTS=3 -DFORCE=1
+	holds $m 'commit: decisions deleted, 3 participants, 2 faults' -DGC=1 -DN=3 -DFAULTS=2 -DSECOND=0
+	holds $m 'commit: decisions deleted, everything else' -DGC=1 -DFAULTS=2 -DASKS=2 -DFORCE=1 -DDUPLICATES=1
+	holds $m 'commit: promoted, asynchronous, 3 participants, 2 faults' -DPROMOTED=1 -DN=3 -DFAULTS=2
+	holds $m 'commit: promoted, synchronous, 3 participants, 3 faults' -DPROMOTED=2 -DN=3 -DFAULTS=3
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
