@@ -14,7 +14,8 @@ PGFILEDESC   = "pg_concord - makes a set of PostgreSQL servers keep their promis
 here         := $(dir $(firstword $(MAKEFILE_LIST)))
 # the stairs of DESIGN, bottom first: the install script is the rooms' scripts in this order
 ROOMS        = base peer cluster quorum commit shard lock session outbox worker
-ROOM_SQL     = $(wildcard $(foreach room,$(ROOMS),$(here)src/$(room)/$(room).sql))
+ROOM_SQL     = $(foreach room,$(ROOMS),$(wildcard $(here)src/$(room)/$(room).sql) \
+	$(sort $(filter-out $(here)src/$(room)/$(room).sql,$(wildcard $(here)src/$(room)/*.sql))))
 INCLUDES     = $(wildcard $(here)src/*.h $(here)src/*/*.h)
 OBJS         = $(patsubst $(here)%.c,%.o,$(sort $(wildcard $(here)src/*.c $(here)src/*/*.c)))
 DATA_built   = $(EXTENSION)--$(EXTVERSION).sql
@@ -28,6 +29,11 @@ SHLIB_LINK_INTERNAL = $(libpq)
 ifdef WERROR
 PG_CFLAGS   += -Wall -Wextra -Wno-unused-parameter -Werror
 PG_CPPFLAGS += -isystem $(includedir_server)
+endif
+
+# Named fault points for tests (src/base/fault.h); never in a release build.
+ifdef FAULTS
+PG_CPPFLAGS += -DCONCORD_FAULTS
 endif
 
 REGRESS      = $(patsubst $(here)sql/%.sql,%,$(sort $(wildcard $(here)sql/*.sql)))
@@ -61,7 +67,7 @@ all install installcheck clean:
 endif
 
 # The targets below install what is missing (root or sudo), build for themselves and run servers of
-# their own as an unprivileged user.  make test PARTS="lint unit fuzz regress isolation tap demo"
+# their own as an unprivileged user.  make test PARTS="lint unit model fuzz regress isolation tap demo"
 export PG_CONFIG PARTS PROVE_TESTS SUITES
 
 test:
@@ -80,7 +86,7 @@ bench:
 	@$(here)test/bench/run.sh
 
 soak:
-	@CONCORD_SOAK=1 RUNS=30000000 CONCORD_STEPS=2000000 $(here)test/lib/run.sh lint unit fuzz tap
+	@CONCORD_SOAK=1 RUNS=30000000 CONCORD_STEPS=2000000 $(here)test/lib/run.sh lint unit model fuzz tap
 
 matrix:
 	@$(here)test/lib/matrix.sh

@@ -8,9 +8,12 @@
  */
 #include "postgres.h"
 
+#include "base/fault.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "cluster/map.h"
+#include "commit/commit.h"
+#include "commit/deadlock.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
@@ -27,7 +30,10 @@ _PG_init(void)
 	concord_settings_init();
 	concord_peer_init();
 	concord_cluster_init();
+	concord_commit_init();
+	concord_deadlock_init();
 	concord_shard_init();
+	concord_fault_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -26,6 +26,23 @@
 #define concord_procno_latch(no) (&ProcGlobal->allProcs[no].procLatch)
 #endif
 
+/* 17 made a structure of a process's virtual transaction id, also in a lock's description */
+#if PG_VERSION_NUM >= 170000
+#define concord_proc_lxid(proc) ((proc)->vxid.lxid)
+#define concord_lock_vxid(lock) ((lock)->vxid)
+#else
+#define concord_proc_lxid(proc) ((proc)->lxid)
+#define concord_lock_vxid(lock) \
+	((VirtualTransactionId) {(lock)->backend, (lock)->lxid})
+#endif
+
+/* 16 renamed the access to the n-th (from 1) backend's status (utils/backend_status.h) */
+#if PG_VERSION_NUM >= 160000
+#define concord_backend_status(n) (&pgstat_get_local_beentry_by_index(n)->backendStatus)
+#else
+#define concord_backend_status(n) (&pgstat_fetch_stat_local_beentry(n)->backendStatus)
+#endif
+
 /* 17 gave wait events of extensions names of their own; before, all are "Extension" */
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"

@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "base/settings.h"
+#include "core/commit.h"
 #include "utils/guc.h"
 
 char	   *concord_node_role;
@@ -23,7 +24,55 @@ int			concord_heartbeat_interval_ms;
 int			concord_suspect_after_ms;
 int			concord_down_after_ms;
 int			concord_view_timeout_ms;
+int			concord_resolve_delay_ms;
+int			concord_deadlock_timeout_ms;
+int			concord_outcome_retention_s;
 char	   *concord_branch_state;
+int			concord_commit_protocol;
+bool		concord_commit_wait;
+int			concord_commit_timeout_ms;
+bool		concord_strict_serializable;
+char	   *concord_transaction;
+char	   *concord_transaction_label;
+
+static const struct config_enum_entry protocols[] = {
+	{"2pc", CONCORD_PROTOCOL_2PC, false},
+	{"paxos", CONCORD_PROTOCOL_PAXOS, false},
+	{NULL, 0, false}
+};
+
+static bool
+check_protocol(int *value, void **extra, GucSource source)
+{
+	if (*value != CONCORD_PROTOCOL_PAXOS)
+		return true;
+	GUC_check_errcode(ERRCODE_FEATURE_NOT_SUPPORTED);
+	GUC_check_errmsg("commit protocol \"paxos\" is not available yet");
+	GUC_check_errhint("Use \"2pc\".");
+	return false;
+}
+
+static bool
+check_label(char **value, void **extra, GucSource source)
+{
+	if (*value == NULL || (*value)[0] == '\0')
+		return true;
+	switch (concord_label_check(*value, strlen(*value)))
+	{
+		case CONCORD_LABEL_TOO_LONG:
+			GUC_check_errdetail("A transaction label has at most %d bytes.", CONCORD_LABEL_MAX);
+			return false;
+		case CONCORD_LABEL_CONTROL:
+			GUC_check_errdetail("A transaction label must not contain control characters.");
+			return false;
+		case CONCORD_LABEL_RESERVED:
+			GUC_check_errdetail("A transaction label must not begin with \"%s\".",
+								CONCORD_GID_PREFIX);
+			return false;
+		default:
+			return true;
+	}
+}
 
 static void
 define_milliseconds(const char *name, const char *description, const char *more, int *variable,
@@ -82,6 +131,49 @@ concord_settings_init(void)
 						"Sets the time a cluster-wide view or check waits for other nodes.",
 						"A node that has not answered by then is shown as not reachable.",
 						&concord_view_timeout_ms, 2000, 1, PGC_USERSET);
+
+	DefineCustomEnumVariable("concord.commit_protocol",
+							 "Sets how a transaction that wrote on several nodes is committed.",
+							 "2pc stores the decision with the coordinator's own transaction.",
+							 &concord_commit_protocol, CONCORD_PROTOCOL_2PC, protocols,
+							 PGC_USERSET, 0, check_protocol, NULL, NULL);
+	DefineCustomBoolVariable("concord.commit_wait",
+							 "Sets whether COMMIT waits until all nodes have finished the transaction.",
+							 "The transaction is decided before; without it another session may "
+							 "still miss its effects on other nodes for a moment.",
+							 &concord_commit_wait, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("concord.strict_serializable",
+							 "Sets whether a SERIALIZABLE transaction may use more than one node.",
+							 "It is serializable on each node by itself; off warns, on refuses.",
+							 &concord_strict_serializable, false, PGC_USERSET, 0, NULL, NULL, NULL);
+	define_milliseconds("concord.commit_timeout",
+						"Sets the time COMMIT waits for nodes to finish a decided transaction.",
+						"After it a WARNING tells which node finishes later by itself.",
+						&concord_commit_timeout_ms, 10000, 1, PGC_USERSET);
+	DefineCustomStringVariable("concord.transaction",
+							   "Shows the global id of the running distributed transaction.",
+							   "It is reported to the client before COMMIT; see transaction_outcome().",
+							   &concord_transaction, "", PGC_INTERNAL,
+							   GUC_REPORT | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE |
+							   GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
+	DefineCustomStringVariable("concord.transaction_label",
+							   "Sets the client's own name for its transaction.",
+							   "Use SET LOCAL; it must be unique, and transaction_outcome() answers by it.",
+							   &concord_transaction_label, "", PGC_USERSET,
+							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, check_label, NULL, NULL);
+	define_milliseconds("concord.resolve_delay",
+						"Sets the age at which a prepared branch is looked after by its node.",
+						"0 asks its coordinator at once, which then often answers that it is still at work.",
+						&concord_resolve_delay_ms, 500, 0, PGC_SIGHUP);
+	define_milliseconds("concord.deadlock_timeout",
+						"Sets the time to wait for a lock before looking for a deadlock between nodes.",
+						"Deadlocks within one server are found by PostgreSQL, see deadlock_timeout.",
+						&concord_deadlock_timeout_ms, 1000, 1, PGC_SUSET);
+	DefineCustomIntVariable("concord.outcome_retention",
+							"Sets the time for which the outcome of a distributed transaction is kept.",
+							"After it concord.transaction_outcome() answers unknown.",
+							&concord_outcome_retention_s, 86400, 0, INT_MAX, PGC_SIGHUP,
+							GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("concord.branch_state",
 							   "Shows whether the branch run for another node has written.",

@@ -27,8 +27,22 @@ extern int	concord_suspect_after_ms;		/* without an answer: suspect */
 extern int	concord_down_after_ms;			/* without an answer: down */
 extern int	concord_view_timeout_ms;		/* bound of cluster-wide views and the doctor */
 
+/* atomic commit: what the resolver and the deletion of decisions go by */
+extern int	concord_resolve_delay_ms;		/* age at which a prepared branch is asked for */
+extern int	concord_outcome_retention_s;	/* decisions are kept at least so long */
+
+extern int	concord_deadlock_timeout_ms;	/* a wait for a lock that long is looked into */
+
 /* reported by a peer's session: "writing" once its branch has a transaction id, else empty */
 extern char *concord_branch_state;
+
+/* atomic commit */
+extern int	concord_commit_protocol;	/* a ConcordProtocol */
+extern bool concord_commit_wait;	/* COMMIT waits for the answers of phase two ... */
+extern int	concord_commit_timeout_ms;	/* ... at most so long */
+extern bool concord_strict_serializable;	/* SERIALIZABLE over several nodes is an error */
+extern char *concord_transaction;	/* reported: gid of the running distributed transaction */
+extern char *concord_transaction_label; /* the client's own name for its transaction */
 
 extern void concord_settings_init(void);
 

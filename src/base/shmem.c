@@ -52,6 +52,9 @@ concord_shmem_startup(void)
 		{
 			ConcordShared->databases[i].worker_procno = -1;
 			ConditionVariableInit(&ConcordShared->databases[i].map_cv);
+			ConditionVariableInit(&ConcordShared->databases[i].work_cv);
+			for (int c = 0; c < CONCORD_COUNTERS; c++)
+				pg_atomic_init_u64(&ConcordShared->counts[i].values[c], 0);
 		}
 		for (int i = 0; i < CONCORD_MAX_PEERS; i++)
 		{
@@ -113,6 +116,12 @@ concord_shmem_database(Oid dboid, bool create)
 	free_entry->map_epoch = 0;
 	free_entry->wanted_epoch = 0;
 	free_entry->wanted_from = 0;
+	free_entry->incarnation_recorded = false;
+	free_entry->recovered_lsn = InvalidXLogRecPtr;
+	free_entry->resolve_wanted = free_entry->resolve_done = 0;
+	free_entry->forget_wanted = free_entry->forget_done = 0;
+	free_entry->resolved = 0;
+	free_entry->forgotten = 0;
 	return free_entry;
 }
 
@@ -203,4 +212,43 @@ concord_poke_launcher(void)
 	procno = ConcordShared->launcher_procno;
 	LWLockRelease(ConcordShared->lock);
 	poke(procno);
+}
+
+/* This database's counters, claimed at first use; NULL when there is no room or no preload. */
+static ConcordCounts *
+my_counts(void)
+{
+	static ConcordCounts *mine = NULL;
+
+	if (mine != NULL || ConcordShared == NULL || !OidIsValid(MyDatabaseId))
+		return mine;
+	LWLockAcquire(ConcordShared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < CONCORD_MAX_DATABASES && mine == NULL; i++)
+	{
+		ConcordCounts *counts = &ConcordShared->counts[i];
+
+		if (!OidIsValid(counts->dboid))
+			counts->dboid = MyDatabaseId;
+		if (counts->dboid == MyDatabaseId)
+			mine = counts;
+	}
+	LWLockRelease(ConcordShared->lock);
+	return mine;
+}
+
+void
+concord_count(ConcordCounter counter)
+{
+	ConcordCounts *counts = my_counts();
+
+	if (counts != NULL)
+		pg_atomic_fetch_add_u64(&counts->values[counter], 1);
+}
+
+uint64
+concord_counted(ConcordCounter counter)
+{
+	ConcordCounts *counts = my_counts();
+
+	return counts != NULL ? pg_atomic_read_u64(&counts->values[counter]) : 0;
 }

@@ -13,6 +13,7 @@
 #ifndef CONCORD_SHMEM_H
 #define CONCORD_SHMEM_H
 
+#include "access/xlogdefs.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
@@ -20,6 +21,26 @@
 
 #define CONCORD_MAX_DATABASES	64
 #define CONCORD_MAX_PEERS		1024
+
+/* What is counted for each database since the server's start; view transaction_stats. */
+typedef enum ConcordCounter
+{
+	CONCORD_COUNT_COMMITTED_1PC,	/* transactions of this node's sessions, one phase */
+	CONCORD_COUNT_COMMITTED_2PC,
+	CONCORD_COUNT_ABORTED,
+	CONCORD_COUNT_UNFINISHED,	/* committed, with a branch left to its node's resolver */
+	CONCORD_COUNT_RECOVERED,	/* branches of this node finished by its resolver */
+	CONCORD_COUNT_FORCED,		/* branches of this node finished as an administrator said */
+	CONCORD_COUNT_DEADLOCKS,	/* transactions given up as a deadlock's victim */
+	CONCORD_COUNTERS
+} ConcordCounter;
+
+/* Entries are claimed under ConcordSharedState.lock and never given back. */
+typedef struct ConcordCounts
+{
+	Oid			dboid;
+	pg_atomic_uint64 values[CONCORD_COUNTERS];
+} ConcordCounts;
 
 typedef enum ConcordHealth
 {
@@ -54,6 +75,18 @@ typedef struct ConcordDatabase
 	int64		wanted_epoch;	/* somebody heard of this epoch ... */
 	int			wanted_from;	/* ... from this node id */
 	ConditionVariable map_cv;	/* broadcast when map_epoch grew or a fetch failed */
+
+	/* atomic commit: work of the worker's that others wait for */
+	bool		incarnation_recorded;	/* worker: concord.incarnation has this start's row */
+	XLogRecPtr	recovered_lsn;	/* worker: what an earlier incarnation wrote lies before this */
+	uint64		resolve_wanted; /* backends: number of the last request to resolve now */
+	uint64		resolve_done;	/* worker: of the last one that was done */
+	uint64		resolved;		/* worker: branches it has finished */
+	uint64		forget_wanted;	/* backends: the same for deleting decisions ... */
+	uint64		forget_done;
+	int64		forget_retention_us;	/* ... older than this */
+	int64		forgotten;		/* worker: rows deleted for it, -1 = a node did not answer */
+	ConditionVariable work_cv;	/* broadcast when one of these changed */
 } ConcordDatabase;
 
 /* One peer, as seen from one member database. Free when dboid is InvalidOid. */
@@ -82,6 +115,7 @@ typedef struct ConcordSharedState
 	bool		rescan;			/* launcher: look at all databases again */
 	ConcordDatabase databases[CONCORD_MAX_DATABASES];
 	ConcordPeer peers[CONCORD_MAX_PEERS];
+	ConcordCounts counts[CONCORD_MAX_DATABASES];
 } ConcordSharedState;
 
 /* NULL when pg_concord was not loaded via shared_preload_libraries. */
@@ -112,5 +146,12 @@ extern void concord_shmem_forget_peers(Oid dboid, const int *keep, int nkeep);
  */
 extern void concord_poke_worker(Oid dboid);
 extern void concord_poke_launcher(void);
+
+/*
+ * Counts one for this database; raises nothing, so it may be called after a commit.  A server that
+ * has seen more than CONCORD_MAX_DATABASES databases does not count for the last of them.
+ */
+extern void concord_count(ConcordCounter counter);
+extern uint64 concord_counted(ConcordCounter counter);
 
 #endif							/* CONCORD_SHMEM_H */

@@ -629,6 +629,19 @@ $$;
 COMMENT ON FUNCTION concord._count_prepared(interval) IS
 	'counts this database''s branches of distributed transactions that have been prepared for a while';
 
+CREATE FUNCTION concord._prepared_coordinators(min_age interval) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT string_agg(DISTINCT coalesce(n.node::text, split_part(p.gid, ':', 3)), ', ')
+	FROM pg_prepared_xacts p
+	LEFT JOIN concord.map_node n ON n.node_id::text = split_part(p.gid, ':', 3)
+	WHERE p.database = current_database() AND starts_with(p.gid, 'concord:')
+	AND clock_timestamp() - p.prepared >= min_age
+$$;
+COMMENT ON FUNCTION concord._prepared_coordinators(interval) IS
+	'names the coordinators of these branches; by number, if the map has them no more';
+
 CREATE FUNCTION concord._outcome_of(nonce uuid) RETURNS text
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1002,6 +1015,7 @@ REVOKE ALL ON FUNCTION
 	concord._insert_replica(name, int, text[]), concord._delete_replica(name),
 	concord._store_join(uuid, int, name, uuid, jsonb, bigint, oid), concord._adopted(int, int, bigint, oid, text[], name, text, bigint),
 	concord._attach(int, bigint, oid), concord._outcome_of(uuid), concord._count_prepared(interval),
+	concord._prepared_coordinators(interval),
 	concord._apply_map(jsonb, boolean), concord._removed(), concord._join_finish(text, uuid),
 	concord._join(uuid, int, int, name, uuid, jsonb),
 	concord._add_node(name, text[], text, real, name, text), concord._set_node(name, text[], text, real, name, text),

@@ -280,12 +280,16 @@ examine_prepared(List *findings)
 	static const char *const any = "0";
 	char	   *all = concord_owner_call("SELECT concord._count_prepared($1::interval)", 1, &any);
 	char	   *stuck = concord_owner_call("SELECT concord._count_prepared($1::interval)", 1, &old);
-	bool		fine = strcmp(stuck, "0") == 0;
+	char	   *detail = psprintf("%s prepared, %s of them for more than a minute", all, stuck);
 
-	return add(findings, "in_doubt_transactions", fine ? OK : WARN,
-			   psprintf("%s prepared, %s of them for more than a minute", all, stuck),
-			   fine ? NULL : "Their coordinator may be away; they hold locks and keep vacuum back.",
-			   NULL);
+	if (strcmp(stuck, "0") == 0)
+		return add(findings, "in_doubt_transactions", OK, detail, NULL, NULL);
+	return add(findings, "in_doubt_transactions", WARN,
+			   psprintf("%s, coordinated by %s", detail,
+						concord_owner_call("SELECT concord._prepared_coordinators($1::interval)",
+										   1, &old)),
+			   "They hold locks and keep vacuum back, until their coordinator can be asked; if it never"
+			   " can, find out how they ended and call concord.force_transaction().", NULL);
 }
 
 /* Nobody has a newer map than the authority, unless the authority's storage has gone back. */

@@ -1,6 +1,6 @@
 /*
  * room.h
- *		What the files of the cluster room share.  No other room includes it.
+ *		What the files of the cluster room share; the commit room uses it too.
  *
  * WHO RUNS AS WHOM: what a user may call is decided by EXECUTE on the C function (and, where an
  * address is given, by superuser()).  Behind that, the tables are changed by PL/pgSQL functions of

@@ -2,10 +2,8 @@
  * branch.c
  *		The remote transaction of each peer, and how it follows the local one.
  *
- * PROMISE: what a transaction wrote on a peer is committed there if and only if the local COMMIT
- * succeeds, or the client is told 08007 (the answer was lost: unknown).  Until atomic commit
- * over several nodes exists a transaction may write on one node only; the second is refused
- * with 0A000 as soon as the peer's report shows it, at the latest before COMMIT is sent to anybody.
+ * WHAT: the steps of a branch's life.  In which order they are taken at COMMIT is the commit room's
+ * business (src/commit/coordinator.c); until then, and on abort, the branch just follows.
  *
  * INVARIANTS
  * B1 A branch has the isolation level, read-only and deferrable state of the local transaction.
@@ -15,24 +13,20 @@
  * B3 wrote is set by the peer's own report (concord.branch_state, in the answer of the statement):
  *    the branch has a transaction id.  A branch without one has written nothing, so losing
  *    the answer to its COMMIT means nothing, and it is not awaited.
- * B4 At most one of the branches and the local transaction has written when COMMIT is sent.  If
- *    it is a branch, its COMMIT is the decision: the local transaction has nothing that could
- *    fail to follow.
- * B5 Nothing raises while aborting: what cannot be rolled back in time is closed, and the peer
- *    rolls back.
+ * B4 Nothing raises while aborting or after the decision: what cannot be ended in time is
+ *    closed.  The peer rolls back what was open; what was prepared is finished by its resolver.
+ * B5 The answer to PREPARE is consumed before anything else is said about that gid on the
+ *    connection; if it cannot be, the connection is closed.
  *
  * WHAT IF
- *	- this backend dies: sockets close, peers roll back all that was not committed (B4: one at
- *	  most is).
- *	- the peer dies before COMMIT: 08006 here, nothing is committed anywhere.
- *	- the answer to the writer's COMMIT is lost: 08007; the write is there or not, and nothing
+ *	- this backend dies: sockets close, peers roll back all that was neither committed nor prepared.
+ *	- the peer dies before COMMIT or PREPARE: 08006 here, nothing is committed anywhere.
+ *	- the answer to a one-phase COMMIT is lost: 08007; the write is there or not, and nothing
  *	  else depends on it.
- *	- a cancel arrives while COMMIT is unanswered: it is held back until the answer or the
- *	  cleanup timeout, so that the client is never told "canceled" about what was committed.
- *	- a serializable reader's COMMIT fails: it is awaited, and its 40001 is raised before the
- *	  writer's is sent.
- *	- NOTIFY, the one local effect without a prior transaction id, is queued after the peer's
- *	  COMMIT: if that fails (full queue) the client sees an error although the peer has committed.
+ *	- a cancel arrives while a one-phase COMMIT is unanswered: it is held back until the answer
+ *	  or the cleanup timeout, so that the client is never told "canceled" about what was committed.
+ *	- a serializable reader's COMMIT fails: it is awaited, and its 40001 is raised before
+ *	  anything is decided.
  */
 #include "postgres.h"
 
@@ -42,15 +36,23 @@
 #include "base/settings.h"
 #include "miscadmin.h"
 #include "peer/conn.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 /* Is there any branch or running statement?  Lets other transactions pass at no cost. */
 static bool any_branch = false;
 
+void		(*concord_first_branch_hook) (void) = NULL;
+
+/* The running transaction's client was told about SERIALIZABLE over several nodes. */
+static bool serializable_warned = false;
+
 /* Called before a statement starts: from now on the transaction's end concerns us. */
 void
 concord_branch_in_use(void)
 {
+	if (!any_branch && concord_first_branch_hook != NULL)
+		concord_first_branch_hook();
 	any_branch = true;
 }
 
@@ -68,6 +70,28 @@ isolation_name(void)
 		default:
 			return "READ COMMITTED";
 	}
+}
+
+/* SERIALIZABLE holds on each node by itself: say so when a second node comes in. */
+void
+concord_branch_warn(void)
+{
+	dlist_iter	iter;
+	bool		second = TransactionIdIsValid(GetTopTransactionIdIfAny());
+
+	if (XactIsoLevel != XACT_SERIALIZABLE)
+		return;
+	dlist_foreach(iter, &concord_conns)
+		if (dlist_container(ConcordConn, node, iter.cur)->branch == CONCORD_BRANCH_OPEN)
+			second = true;
+	if (!second || (serializable_warned && !concord_strict_serializable))
+		return;
+	serializable_warned = true;
+	ereport(concord_strict_serializable ? ERROR : WARNING,
+			(errcode(concord_strict_serializable ? ERRCODE_FEATURE_NOT_SUPPORTED : ERRCODE_WARNING),
+			 errmsg("SERIALIZABLE holds on each node by itself"),
+			 errdetail("The transaction uses more than one node."),
+			 errhint("Lock what must not change between nodes.")));
 }
 
 static void
@@ -117,50 +141,73 @@ concord_branch_begin(ConcordConn *conn)
 	}
 }
 
-/* -------------------------------------------------------------- writers */
+/* -------------------------------------------------------------- what there is */
 
-/* B4, as early as it can be known. */
-void
-concord_peer_check_writers(void)
+bool
+concord_branches_any(void)
 {
-	const char *first = NULL;
-	dlist_iter	iter;
-
-	if (!any_branch)
-		return;
-	dlist_foreach(iter, &concord_conns)
-	{
-		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
-
-		if (conn->branch == CONCORD_BRANCH_NONE || !conn->wrote)
-			continue;
-		if (first != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("a transaction cannot write on more than one node yet"),
-					 errdetail("It has written on node \"%s\" and on node \"%s\".",
-							   first, conn->name),
-					 errhint("Use one transaction for each node.")));
-		first = conn->name;
-	}
-	if (first != NULL && TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a transaction cannot write on more than one node yet"),
-				 errdetail("It has written on this node and on node \"%s\".", first),
-				 errhint("Use one transaction for each node.")));
+	return any_branch;
 }
 
 bool
 concord_peer_wrote(void)
 {
+	return concord_branches_writing() > 0;
+}
+
+int
+concord_branches_writing(void)
+{
+	int			n = 0;
 	dlist_iter	iter;
 
 	if (any_branch)
 		dlist_foreach(iter, &concord_conns)
 			if (dlist_container(ConcordConn, node, iter.cur)->wrote)
-				return true;
-	return false;
+				n++;
+	return n;
+}
+
+static void
+refuse_lost_writer(ConcordConn *conn)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("connection to node \"%s\" was lost during the transaction", conn->name),
+			 errdetail("What the transaction had written there was rolled back.")));
+}
+
+ConcordConn **
+concord_branches(bool wrote, int *n)
+{
+	ConcordConn **result = NULL;
+	int			size = 0;
+	dlist_iter	iter;
+
+	*n = 0;
+	dlist_foreach(iter, &concord_conns)
+	{
+		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
+
+		if (conn->branch == CONCORD_BRANCH_LOST && conn->wrote)
+			refuse_lost_writer(conn);
+		if (conn->branch != CONCORD_BRANCH_OPEN || conn->wrote != wrote)
+			continue;
+		if (*n == size)
+		{
+			size = Max(8, size * 2);
+			result = result == NULL ? palloc(size * sizeof(ConcordConn *)) :
+				repalloc(result, size * sizeof(ConcordConn *));
+		}
+		result[(*n)++] = conn;
+	}
+	return result;
+}
+
+int
+concord_branch_node(ConcordConn *conn)
+{
+	return conn->node_id;
 }
 
 /* -------------------------------------------------------------- commit */
@@ -249,55 +296,122 @@ commit_and_check(ConcordConn *conn)
 				 errmsg("node \"%s\" rolled the transaction back", conn->name)));
 }
 
-static void
-check_lost(void)
+void
+concord_branch_end_reader(ConcordConn *conn)
 {
-	dlist_iter	iter;
+	send_commit(conn);
+	if (XactIsoLevel == XACT_SERIALIZABLE)
+		commit_and_check(conn);
+	conn->branch = CONCORD_BRANCH_NONE; /* B3 */
+}
 
-	dlist_foreach(iter, &concord_conns)
+void
+concord_branch_commit(ConcordConn *conn)
+{
+	send_commit(conn);
+	commit_and_check(conn);
+	conn->branch = CONCORD_BRANCH_NONE;
+}
+
+/* -------------------------------------------------------------- two phases */
+
+static void
+send_prepare(ConcordConn *conn, const char *gid)
+{
+	char	   *sql = psprintf("PREPARE TRANSACTION %s", quote_literal_cstr(gid));
+
+	strlcpy(conn->gid, gid, sizeof(conn->gid));
+	conn->flushes++;
+	conn->answered = false;
+	conn->started_at = 0;
+	concord_conn_repeated(conn, CMD_CONTROL, "SET CONSTRAINTS ALL IMMEDIATE");
+	/* only who has prepared it can finish it: that shall be the connection's own role */
+	concord_conn_repeated(conn, CMD_CONTROL, "SET LOCAL ROLE NONE");
+	conn->branch = CONCORD_BRANCH_PREPARING;
+	concord_conn_control(conn, CMD_PREPARE_BRANCH, sql);
+	concord_conn_sync(conn);
+	if (!conn->lost)
+		(void) PQflush(conn->pg);
+	pfree(sql);
+}
+
+void
+concord_branches_prepare(ConcordConn **conns, char (*gids)[CONCORD_GID_SIZE], int n)
+{
+	for (int i = 0; i < n; i++)
+		send_prepare(conns[i], gids[i]);
+	concord_conn_await(conns, n);
+	/* the first error ended the wait: the others may not have answered */
+	for (int i = 0; i < n; i++)
+		if (conns[i]->error.message != NULL)
+			concord_conn_throw(conns[i], &conns[i]->error);
+	for (int i = 0; i < n; i++)
 	{
-		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
-
-		if (conn->branch == CONCORD_BRANCH_LOST && conn->wrote)
+		if (conns[i]->branch != CONCORD_BRANCH_PREPARED)
 			ereport(ERROR,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("connection to node \"%s\" was lost during the transaction",
-							conn->name),
-					 errdetail("What the transaction had written there was rolled back.")));
+					(errcode(ERRCODE_TRANSACTION_ROLLBACK),
+					 errmsg("node \"%s\" rolled the transaction back", conns[i]->name)));
 	}
 }
 
 static void
-pre_commit(void)
+send_finish(ConcordConn *conn, ConcordCommandKind kind, const char *verb)
 {
-	ConcordConn *writer = NULL;
-	dlist_iter	iter;
+	char		sql[CONCORD_GID_SIZE + 32];
 
-	check_lost();
-	concord_peer_check_writers();
+	/* a gid is made of letters, digits, colons and hyphens */
+	snprintf(sql, sizeof(sql), "%s PREPARED '%s'", verb, conn->gid);
+	conn->flushes++;
+	conn->answered = false;
+	concord_conn_control(conn, kind, sql);
+	concord_conn_sync(conn);
+	if (!conn->lost)
+		(void) PQflush(conn->pg);
+}
 
-	dlist_foreach(iter, &concord_conns)
+/* Did phase two reach the peer?  Its resolver may have been faster (42704), or is at it (55000). */
+static bool
+is_finished(ConcordConn *conn)
+{
+	return !conn->lost && conn->queue_length == 0 &&
+		(conn->commit_error.message == NULL ||
+		 conn->commit_error.sqlstate == ERRCODE_UNDEFINED_OBJECT ||
+		 conn->commit_error.sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+}
+
+int
+concord_branches_finish(ConcordConn **conns, int n, int wait_ms, const char **first,
+						const char **why)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	int			unfinished = 0;
+
+	for (int i = 0; i < n; i++)
+		if (!conns[i]->lost && conns[i]->pg != NULL)
+			send_finish(conns[i], CMD_COMMIT_PREPARED, "COMMIT");
+	if (wait_ms > 0)
+		concord_conn_drain(conns, n, until);
+	for (int i = 0; i < n; i++)
 	{
-		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
+		ConcordConn *conn = conns[i];
 
-		if (conn->branch != CONCORD_BRANCH_OPEN)
-			continue;
-		if (conn->wrote)
+		if (wait_ms > 0 && !is_finished(conn))
 		{
-			writer = conn;
-			continue;
+			if (unfinished++ == 0)
+			{
+				*first = conn->name;
+				*why = conn->lost && conn->error.detail != NULL ? conn->error.detail :
+					conn->commit_error.message != NULL ? conn->commit_error.message :
+					"It has not answered in time.";
+			}
+			/* C3: what it answers later must not be taken for something else */
+			conn->invalidated = true;
 		}
-		send_commit(conn);
-		if (XactIsoLevel == XACT_SERIALIZABLE)
-			commit_and_check(conn);
-		conn->branch = CONCORD_BRANCH_NONE; /* B3 */
+		else
+			concord_error_free(&conn->commit_error);
+		conn->branch = CONCORD_BRANCH_NONE;
 	}
-	if (writer != NULL)
-	{
-		send_commit(writer);
-		commit_and_check(writer);
-		writer->branch = CONCORD_BRANCH_NONE;
-	}
+	return unfinished;
 }
 
 /* -------------------------------------------------------------- abort */
@@ -314,7 +428,7 @@ settle(ConcordConn *conn)
 	conn->result = NULL;
 	if (conn->pg == NULL || !conn->connected || conn->lost)
 		usable = false;
-	else if (conn->query != NULL && !conn->answered)
+	else if ((conn->query != NULL && !conn->answered) || conn->branch == CONCORD_BRANCH_PREPARING)
 		usable = concord_conn_quiesce(conn);
 	/* COMMIT was sent and its answer is not here: the state is changing, never reuse (C3) */
 	if (usable && conn->branch == CONCORD_BRANCH_OPEN && conn->queue_length > 0 &&
@@ -340,6 +454,8 @@ concord_branch_rollback(ConcordConn *conn)
 		concord_conn_sync(conn);
 		(void) PQflush(conn->pg);
 	}
+	else if (conn->branch == CONCORD_BRANCH_PREPARED && conn->pg != NULL)
+		send_finish(conn, CMD_ROLLBACK, "ROLLBACK");
 	conn->branch = CONCORD_BRANCH_NONE;
 	conn->wrote = false;
 	conn->settings.known = false;
@@ -351,6 +467,7 @@ end_of_transaction(bool commit)
 	dlist_iter	iter;
 
 	any_branch = false;
+	serializable_warned = false;
 	dlist_foreach(iter, &concord_conns)
 	{
 		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
@@ -384,9 +501,6 @@ xact_callback(XactEvent event, void *arg)
 		return;
 	switch (event)
 	{
-		case XACT_EVENT_PRE_COMMIT:
-			pre_commit();
-			break;
 		case XACT_EVENT_PRE_PREPARE:
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -470,8 +584,9 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 }
 
 void
-concord_branch_register(void)
+concord_peer_init(void)
 {
+	/* before the commit room's, so that it is called after it: first phase two, then rest */
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }

@@ -28,6 +28,8 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
+#define MAX_POLLED 64			/* the others are looked at when one of these moved */
+
 #define CANCEL_SQL "SELECT pg_catalog.pg_cancel_backend($1::pg_catalog.int4)"
 #define FIRST_INTERVAL_MS 50
 #define MAX_INTERVAL_MS 1000
@@ -140,4 +142,47 @@ concord_conn_quiesce(ConcordConn *conn)
 	if (link != NULL)
 		concord_link_close(link);
 	return !conn->lost && conn->queue_length == 0;
+}
+
+/*
+ * Consumes the answers of all connections until none is missing or the time is over; a pending
+ * termination or cancel shortens it to the cleanup timeout.  Never raises: used after the decision.
+ */
+void
+concord_conn_drain(ConcordConn **conns, int n, TimestampTz until)
+{
+	struct pollfd pfd[MAX_POLLED];	/* no allocation that could fail here */
+	bool		interrupted = false;
+
+	for (;;)
+	{
+		int			waiting = 0;
+		long		left;
+
+		for (int i = 0; i < n; i++)
+		{
+			ConcordConn *conn = conns[i];
+
+			concord_conn_advance(conn);
+			if (conn->lost || conn->pg == NULL || conn->queue_length == 0)
+				continue;
+			if (waiting == MAX_POLLED)
+				break;
+			pfd[waiting].fd = PQsocket(conn->pg);
+			pfd[waiting].events = POLLIN | (PQflush(conn->pg) > 0 ? POLLOUT : 0);
+			pfd[waiting++].revents = 0;
+		}
+		if (waiting == 0)
+			break;
+		if (!interrupted && (ProcDiePending || QueryCancelPending))
+		{
+			interrupted = true;
+			until = Min(until, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														   concord_cleanup_timeout_ms));
+		}
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (left <= 0)
+			break;
+		(void) poll(pfd, waiting, (int) Min(left, 1000));
+	}
 }

@@ -277,7 +277,6 @@ initialize(void)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, mark_invalid, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, mark_invalid, (Datum) 0);
 	before_shmem_exit(close_all_at_exit, (Datum) 0);
-	concord_branch_register();
 	initialized = true;
 }
 
@@ -392,6 +391,7 @@ concord_conn_open(ConcordConn *conn)
 	conn->invalidated = false;
 	conn->connected = false;
 	conn->told_epoch = 0;
+	conn->backend_pid = 0;
 	conn->settings.known = false;
 	conn->queue_length = conn->queue_head = 0;
 	concord_error_free(&conn->error);

@@ -10,7 +10,11 @@
  *		NONE --concord_conn_send (BEGIN)--> OPEN
  *		OPEN --pre-commit: COMMIT sent--> NONE (reader: unanswered; writer: answered)
  *		OPEN --abort: ROLLBACK sent--> NONE
- *		OPEN --connection lost--> LOST --end of transaction--> NONE, closed
+ *		OPEN --concord_branches_prepare--> PREPARING --answer--> PREPARED, or NONE if refused
+ *		PREPARED --concord_branches_finish (COMMIT PREPARED)--> NONE
+ *		PREPARING, PREPARED --abort: drained, ROLLBACK PREPARED sent--> NONE
+ *		any but NONE --connection lost--> LOST --end of transaction--> NONE, closed (what was
+ *		prepared there is left to the peer's resolver)
  *
  * INVARIANTS
  * C1 queue[] holds exactly the commands whose answers have not been consumed, in order.
@@ -35,6 +39,8 @@ typedef enum ConcordBranch
 {
 	CONCORD_BRANCH_NONE,
 	CONCORD_BRANCH_OPEN,
+	CONCORD_BRANCH_PREPARING,	/* PREPARE TRANSACTION was sent */
+	CONCORD_BRANCH_PREPARED,	/* and was answered with success */
 	CONCORD_BRANCH_LOST			/* the connection went away with it */
 } ConcordBranch;
 
@@ -46,6 +52,8 @@ typedef enum ConcordCommandKind
 	CMD_PREPARE,
 	CMD_STATEMENT,
 	CMD_COMMIT,
+	CMD_PREPARE_BRANCH,			/* PREPARE TRANSACTION */
+	CMD_COMMIT_PREPARED,
 	CMD_ROLLBACK,				/* also ROLLBACK TO */
 	CMD_SYNC
 } ConcordCommandKind;
@@ -120,6 +128,7 @@ struct ConcordConn
 	int			release_to;		/* levels above were released here, not yet there */
 	bool		read_only;		/* the branch was begun or made READ ONLY */
 	bool		wrote;			/* the peer reported that the branch took an xid */
+	char		gid[CONCORD_GID_SIZE];	/* PREPARING, PREPARED */
 	bool		begun_now;		/* begun by the running statement */
 	bool		reused;			/* not opened for the running statement */
 
@@ -187,9 +196,15 @@ extern void concord_conn_forget_statement(ConcordConn *conn);
 
 /* branch.c: the remote transaction */
 extern void concord_branch_in_use(void);
+extern void concord_branch_warn(void);
 extern void concord_branch_begin(ConcordConn *conn);
 extern void concord_branch_rollback(ConcordConn *conn);
-extern void concord_branch_register(void);
+
+/* peer.c */
+extern void concord_conn_await(ConcordConn **conns, int n);
+
+/* cancel.c: waits for the answers to what was sent, without interrupts, at most until a time */
+extern void concord_conn_drain(ConcordConn **conns, int n, TimestampTz until);
 
 /* cancel.c: cancels what runs on the peer and drains its answers, within the cleanup timeout */
 extern bool concord_conn_quiesce(ConcordConn *conn);

@@ -26,6 +26,8 @@
 
 #define HEALTH_CHECK_MS 1000
 
+void		(*concord_writing_hook) (void) = NULL;
+
 ConcordConn *
 concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
 				   const ConcordSink *sink, int source)
@@ -44,6 +46,8 @@ concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
 				 errmsg("the connection to node \"%s\" is in use", conn->name),
 				 errdetail("A statement of this session is still running there.")));
 
+	if (conn->branch == CONCORD_BRANCH_NONE)
+		concord_branch_warn();
 	conn->target = target;
 	conn->query = query;
 	conn->sink = sink;
@@ -225,6 +229,13 @@ plan_again(ConcordConn *conn)
 	return true;
 }
 
+/* Waits for the answers to what was sent without a statement: PREPARE. Can be interrupted. */
+void
+concord_conn_await(ConcordConn **conns, int n)
+{
+	wait_for_answers(conns, n, false);
+}
+
 void
 concord_peer_sent(ConcordConn **conns, int n)
 {
@@ -256,8 +267,11 @@ concord_peer_finish(ConcordConn **conns, int n)
 		concord_conn_throw(failed, &failed->error);
 	}
 	for (int i = 0; i < n; i++)
+	{
 		concord_conn_forget_statement(conns[i]);
-	concord_peer_check_writers();
+		if (conns[i]->wrote && concord_writing_hook != NULL)
+			concord_writing_hook();
+	}
 	return true;
 }
 
@@ -396,10 +410,4 @@ concord_close_connections(PG_FUNCTION_ARGS)
 		closed++;
 	}
 	PG_RETURN_INT32(closed);
-}
-
-void
-concord_peer_init(void)
-{
-	/* connections are made, and callbacks registered, at the first use */
 }

@@ -12,6 +12,8 @@
 
 #include "postgres.h"
 
+#include "core/commit.h"
+
 typedef struct ConcordConn ConcordConn;
 
 /*
@@ -89,8 +91,46 @@ extern int64 concord_peer_rows(ConcordConn *conn);
  */
 extern Oid	concord_peer_type(const ConcordTarget *target, Oid type);
 
-/* Raises 0A000 if this transaction has written on more than one node, as far as is known yet. */
-extern void concord_peer_check_writers(void);
+/* ---- the end of the transaction: steps that the commit room puts in order ---- */
+
+/* Has this transaction any branch?  How many have written? */
+extern bool concord_branches_any(void);
+extern int	concord_branches_writing(void);
+
+/*
+ * The branches that have written (wrote) or have not; the array is palloc'd. Raises 08006 for
+ * one that was lost after it had written.
+ */
+extern ConcordConn **concord_branches(bool wrote, int *n);
+extern int	concord_branch_node(ConcordConn *conn);
+
+/*
+ * Ends a reader: COMMIT is sent; only a serializable one's answer is awaited (40001 may come).
+ */
+extern void concord_branch_end_reader(ConcordConn *conn);
+
+/* Commits a writer in one phase and awaits the answer; 08007 when it is lost. */
+extern void concord_branch_commit(ConcordConn *conn);
+
+/*
+ * Checks deferred constraints and prepares all the branches in parallel under their gids;
+ * raises the first error (the abort that follows rolls back what was prepared). Can be cancelled.
+ */
+extern void concord_branches_prepare(ConcordConn **conns, char (*gids)[CONCORD_GID_SIZE], int n);
+
+/*
+ * Phase two, after the decision: sends COMMIT PREPARED to all and waits at most wait_ms for the
+ * answers (0: not at all). Never raises, never handles interrupts.  Returns how many are not
+ * known to be finished; *first gets one of their names and *why the reason.
+ */
+extern int	concord_branches_finish(ConcordConn **conns, int n, int wait_ms, const char **first,
+									const char **why);
+
+/* Called when a branch was found to have written for the first time. */
+extern void (*concord_writing_hook) (void);
+
+/* Called when the transaction is about to open its first branch. */
+extern void (*concord_first_branch_hook) (void);
 
 /* Has a branch of this transaction written? */
 extern bool concord_peer_wrote(void);

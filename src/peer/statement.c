@@ -357,12 +357,17 @@ static void
 keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *result)
 {
 	ConcordCommandKind kind = command->kind;
-	ConcordRemoteError *target = kind == CMD_COMMIT ? &conn->commit_error : &conn->error;
+	ConcordRemoteError *target = kind == CMD_COMMIT || kind == CMD_COMMIT_PREPARED ?
+		&conn->commit_error : &conn->error;
 	const char *routine = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
 	MemoryContext old;
 
 	if (target->message != NULL)
 		return;					/* the first one is the cause */
+	if (kind == CMD_COMMIT && command->flush != conn->flushes)
+		return;					/* a reader's, of an earlier transaction */
+	if (kind == CMD_ROLLBACK)
+		return;					/* ROLLBACK PREPARED: the peer's resolver was faster */
 	/* a session that ends while it commits may have committed: its loss will say "unknown" */
 	if (kind == CMD_COMMIT && ends_session(result))
 		return;
@@ -406,7 +411,7 @@ concord_conn_lost(ConcordConn *conn)
 	conn->error.sqlstate = conn->connected ? ERRCODE_CONNECTION_FAILURE :
 		ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
 	MemoryContextSwitchTo(old);
-	if (conn->branch == CONCORD_BRANCH_OPEN)
+	if (conn->branch != CONCORD_BRANCH_NONE)
 		conn->branch = CONCORD_BRANCH_LOST;
 	conn->queue_length = 0;
 }
@@ -479,8 +484,15 @@ take_success(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 				conn->rows = PQcmdTuples(result)[0] != '\0' ?
 					strtoll(PQcmdTuples(result), NULL, 10) : 0;
 			break;
+		case CMD_PREPARE_BRANCH:
+			/* a failed transaction answers PREPARE with the tag ROLLBACK */
+			conn->branch = strcmp(PQcmdStatus(result), "PREPARE TRANSACTION") == 0 ?
+				CONCORD_BRANCH_PREPARED : CONCORD_BRANCH_NONE;
+			break;
 		case CMD_COMMIT:
-			strlcpy(conn->commit_tag, PQcmdStatus(result), sizeof(conn->commit_tag));
+			/* a reader's COMMIT was not awaited: its late answer is not this one's */
+			if (command->flush == conn->flushes)
+				strlcpy(conn->commit_tag, PQcmdStatus(result), sizeof(conn->commit_tag));
 			break;
 		default:
 			break;
@@ -501,6 +513,9 @@ take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 		case PGRES_PIPELINE_ABORTED:
 			if (command->kind == CMD_HELLO)
 				conn->told_epoch = 0;
+			/* deferred constraints failed: the branch is still there, failed */
+			if (command->kind == CMD_PREPARE_BRANCH)
+				conn->branch = CONCORD_BRANCH_OPEN;
 			break;
 		case PGRES_COPY_IN:
 		case PGRES_COPY_OUT:
@@ -511,6 +526,8 @@ take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 		default:
 			if (command->kind == CMD_HELLO)
 				conn->told_epoch = 0;
+			if (command->kind == CMD_PREPARE_BRANCH)
+				conn->branch = CONCORD_BRANCH_NONE; /* the peer has rolled it back */
 			keep_error(conn, command, result);
 			break;
 	}
@@ -522,7 +539,7 @@ take_sync(ConcordConn *conn)
 {
 	const char *state;
 
-	if (conn->query != NULL && conn->queue_length == 0)
+	if (conn->queue_length == 0)
 		conn->answered = true;
 	if (conn->branch == CONCORD_BRANCH_OPEN && !conn->wrote)
 	{

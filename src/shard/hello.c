@@ -29,6 +29,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "executor/executor.h"
@@ -203,7 +204,10 @@ static void
 hello_executor_start(QueryDesc *query, int eflags)
 {
 	if (peer_session)
+	{
 		check_stale(query->sourceText);
+		concord_fault("participant_statement");
+	}
 	if (previous_start)
 		previous_start(query, eflags);
 	else
@@ -249,6 +253,27 @@ hello_executor_finish(QueryDesc *query)
 }
 
 static void
+fault_before_control(TransactionStmt *statement)
+{
+	if (statement->kind == TRANS_STMT_PREPARE)
+		concord_fault("participant_before_prepare");
+	else if (statement->kind == TRANS_STMT_COMMIT_PREPARED)
+		concord_fault("participant_before_commit_prepared");
+	else if (statement->kind == TRANS_STMT_ROLLBACK_PREPARED)
+		concord_fault("participant_before_rollback_prepared");
+}
+
+/* PREPARE itself takes effect after the utility hook, when the command ends. */
+static void
+fault_after_control(TransactionStmt *statement)
+{
+	if (statement->kind == TRANS_STMT_COMMIT_PREPARED)
+		concord_fault("participant_after_commit_prepared");
+	else if (statement->kind == TRANS_STMT_ROLLBACK_PREPARED)
+		concord_fault("participant_after_rollback_prepared");
+}
+
+static void
 hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
 			  ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
 			  DestReceiver *dest, QueryCompletion *completion)
@@ -260,6 +285,8 @@ hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
 	if (peer_session && control &&
 		((TransactionStmt *) statement->utilityStmt)->kind == TRANS_STMT_BEGIN)
 		restore_settings();
+	if (peer_session && control)
+		fault_before_control((TransactionStmt *) statement->utilityStmt);
 	if (previous_utility)
 		previous_utility(statement, source, read_only_tree, context, params, environment, dest,
 						 completion);
@@ -268,6 +295,8 @@ hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
 								dest, completion);
 	if (peer_session && !control && IsTransactionState())
 		report_writing();
+	if (peer_session && control)
+		fault_after_control((TransactionStmt *) statement->utilityStmt);
 }
 
 void

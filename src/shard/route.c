@@ -162,6 +162,7 @@ start_rows(FunctionCallInfo fcinfo, bool may_have_node, const char *const *nodes
 				 errmsg("a column definition list is required"),
 				 errhint("Write FROM concord.query(...) AS t(column type, ...), or use concord.query_json.")));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	Assert(rsinfo != NULL);		/* it has refused that */
 	concord_rows_init(rows, rsinfo->setResult, rsinfo->setDesc, may_have_node, nodes);
 	return rows;
 }
@@ -238,12 +239,7 @@ run_on_one(Call *call)
 	{
 		choose(call, &destination);
 		if (destination.local)
-		{
-			int64		affected = concord_local_run(call->sql, &call->params, call->rows, 0);
-
-			concord_peer_check_writers();
-			return affected;
-		}
+			return concord_local_run(call->sql, &call->params, call->rows, 0);
 
 		prepare_query(call, &destination, &query);
 		if (call->rows != NULL)

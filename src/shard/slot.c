@@ -32,14 +32,39 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#define ROTATE(x, k) (((x) << (k)) | ((x) >> (32 - (k))))
+
+/*
+ * hashint8extended(value, 0), written out so that it is inlined: the final mix of Bob Jenkins's
+ * lookup3, as PostgreSQL's hash_bytes_uint32_extended() has it.  The tests compare the two.
+ */
 static inline uint64
 hash_integer(int64 value)
 {
 	uint32		low = (uint32) value;
 	uint32		high = (uint32) ((uint64) value >> 32);
+	uint32		a;
+	uint32		b;
+	uint32		c;
 
 	low ^= value >= 0 ? high : ~high;
-	return hash_bytes_uint32_extended(low, 0);
+	a = b = c = 0x9e3779b9 + (uint32) sizeof(uint32) + 3923095;
+	a += low;
+	c ^= b;
+	c -= ROTATE(b, 14);
+	a ^= c;
+	a -= ROTATE(c, 11);
+	b ^= a;
+	b -= ROTATE(a, 25);
+	c ^= b;
+	c -= ROTATE(b, 16);
+	a ^= c;
+	a -= ROTATE(c, 4);
+	b ^= a;
+	b -= ROTATE(a, 14);
+	c ^= b;
+	c -= ROTATE(b, 24);
+	return ((uint64) b << 32) | c;
 }
 
 static inline uint64

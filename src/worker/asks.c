@@ -38,6 +38,7 @@
 
 #define RECONNECT_MIN_MS	100
 #define RECONNECT_MAX_MS	5000
+#define RECONNECT_NEEDED_MS	500	/* a branch is in doubt until the peer answers */
 #define LONGEST_WAIT_MS		60000
 #define EVENTS_AT_ONCE		64
 
@@ -45,6 +46,8 @@ static const ConcordAskKind ask_kinds[CONCORD_ASKS] = {
 	[CONCORD_ASK_HEARTBEAT] = {"heartbeat", concord_heartbeat_send, concord_heartbeat_answer},
 	[CONCORD_ASK_MAP] = {"map", concord_map_send, concord_map_answer},
 	[CONCORD_ASK_JOIN_OUTCOME] = {"join", concord_join_send, concord_join_answer},
+	[CONCORD_ASK_OUTCOMES] = {"outcomes", concord_outcomes_send, concord_outcomes_answer},
+	[CONCORD_ASK_PREPARED] = {"prepared", concord_prepared_send, concord_prepared_answer},
 };
 
 static WaitEventSet *wait_set = NULL;
@@ -87,7 +90,9 @@ link_failed(ConcordWorkerPeer *peer, const char *reason, bool refused)
 	/* what broke is tried again at once: a peer's administrator may have ended just our session */
 	peer->retry_at = concord_clock_ms();
 	if (!was_connected || peer->failures > 1)
-		peer->retry_at += concord_backoff_ms(peer->failures, RECONNECT_MIN_MS, RECONNECT_MAX_MS);
+		peer->retry_at += concord_backoff_ms(peer->failures, RECONNECT_MIN_MS,
+											 concord_resolve_needs(peer) ? RECONNECT_NEEDED_MS :
+											 RECONNECT_MAX_MS);
 	if (map_asked)
 		concord_map_ask_failed(peer);
 	concord_heartbeat_failed(peer, reason, refused);
@@ -128,6 +133,7 @@ advance_peer(void *arg)
 			wait_set_stale = true;
 			if (ConcordWorker.membership == CONCORD_MEMBER)
 				concord_ask(peer, CONCORD_ASK_HEARTBEAT);
+			concord_duty_hurry(CONCORD_DUTY_RESOLVE);
 			break;
 		case CONCORD_LINK_BUSY:
 			break;
@@ -311,10 +317,12 @@ concord_asks_wait(int64 until)
 	{
 		if (events[i].events & WL_LATCH_SET)
 		{
-			/* somebody changed the map or heard of a newer one */
+			/* somebody changed the map, heard of a newer one, or has a request */
 			ResetLatch(MyLatch);
 			concord_duty_hurry(CONCORD_DUTY_SYNC);
 			concord_duty_hurry(CONCORD_DUTY_MAP);
+			concord_duty_hurry(CONCORD_DUTY_RESOLVE);
+			concord_duty_hurry(CONCORD_DUTY_FORGET);
 		}
 		else if (events[i].user_data != NULL)
 		{
@@ -353,8 +361,8 @@ drop_peer(ConcordWorkerPeer *peer)
 	pfree(peer);
 }
 
-static ConcordWorkerPeer *
-find_peer(int node_id)
+ConcordWorkerPeer *
+concord_worker_peer(int node_id)
 {
 	ListCell   *lc;
 
@@ -385,7 +393,7 @@ concord_asks_sync(const ConcordMap *map)
 		if (node->node_id == map->self)
 			continue;
 		keep[nkeep++] = node->node_id;
-		peer = find_peer(node->node_id);
+		peer = concord_worker_peer(node->node_id);
 		if (peer == NULL)
 			peer = add_peer(node);
 		strlcpy(peer->name, NameStr(node->name), NAMEDATALEN);

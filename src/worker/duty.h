@@ -23,6 +23,8 @@ typedef enum ConcordAsk
 	CONCORD_ASK_HEARTBEAT,
 	CONCORD_ASK_MAP,
 	CONCORD_ASK_JOIN_OUTCOME,
+	CONCORD_ASK_OUTCOMES,
+	CONCORD_ASK_PREPARED,
 	CONCORD_ASKS
 } ConcordAsk;
 
@@ -55,6 +57,10 @@ typedef struct ConcordWorkerPeer
 	int64		quiet_until;	/* not to be asked before, unless there is news */
 	int64		epoch;			/* its map's, in its last answer */
 	int64		told_epoch;		/* ours, in the last heartbeat sent */
+
+	/* duty_forget.c */
+	uint64		asked_round;
+	uint64		answered_round; /* the last in which it told what it has prepared */
 } ConcordWorkerPeer;
 
 /* What the worker last read from its database, see concord_duty_sync(). */
@@ -85,10 +91,18 @@ typedef enum ConcordDutyId
 	CONCORD_DUTY_MAP,
 	CONCORD_DUTY_JOIN,
 	CONCORD_DUTY_SHUTDOWN,
+	CONCORD_DUTY_RESOLVE,
+	CONCORD_DUTY_FORGET,
 	CONCORD_DUTIES
 } ConcordDutyId;
 
 extern void concord_duty_hurry(ConcordDutyId duty);
+
+/*
+ * From within a duty: it is due again at this time (concord_clock_ms()), or earlier by its
+ * interval.
+ */
+extern void concord_duty_at(ConcordDutyId duty, int64 at);
 
 /*
  * Runs a function; an error is logged, the transaction aborted, false returned.  FATAL passes.
@@ -97,6 +111,9 @@ extern bool concord_guarded(const char *what, void (*function) (void *arg), void
 
 /* The same without a word in the log: returns the error's message, NULL when there was none. */
 extern char *concord_attempt(void (*function) (void *arg), void *arg);
+
+/* The same, and returns the whole error, in the cycle's context. */
+extern ErrorData *concord_catch(void (*function) (void *arg), void *arg);
 
 /* A transaction of the worker's own; between the two nothing is asked over the network. */
 extern void concord_work_begin(const char *activity);
@@ -121,6 +138,9 @@ typedef struct ConcordAskKind
 /* Queues a question; the same one already waiting is not queued twice. */
 extern void concord_ask(ConcordWorkerPeer *peer, ConcordAsk ask);
 
+/* The peer with this node id, NULL when the map has none (or it is this node). */
+extern ConcordWorkerPeer *concord_worker_peer(int node_id);
+
 /* Is a link up on which a question would be sent now or after the one under way? */
 extern bool concord_ask_possible(const ConcordWorkerPeer *peer);
 
@@ -144,6 +164,8 @@ extern void concord_duty_health(void *unused);
 extern void concord_duty_map(void *unused);
 extern void concord_duty_join(void *unused);
 extern void concord_duty_shutdown(void *unused);
+extern void concord_duty_resolve(void *unused);
+extern void concord_duty_forget(void *unused);
 
 /* duty_heartbeat.c: a peer could not be connected to, or its connection broke. */
 extern void concord_heartbeat_failed(ConcordWorkerPeer *peer, const char *reason, bool refused);
@@ -158,5 +180,15 @@ extern void concord_map_answer(ConcordWorkerPeer *peer, ConcordReply *reply);
 extern void concord_map_removed(ConcordWorkerPeer *peer);
 extern void concord_join_send(ConcordWorkerPeer *peer);
 extern void concord_join_answer(ConcordWorkerPeer *peer, ConcordReply *reply);
+
+/* duty_resolve.c */
+extern void concord_outcomes_send(ConcordWorkerPeer *peer);
+extern void concord_outcomes_answer(ConcordWorkerPeer *peer, ConcordReply *reply);
+/* Is a branch in doubt here whose coordinator is this peer? */
+extern bool concord_resolve_needs(const ConcordWorkerPeer *peer);
+
+/* duty_forget.c */
+extern void concord_prepared_send(ConcordWorkerPeer *peer);
+extern void concord_prepared_answer(ConcordWorkerPeer *peer, ConcordReply *reply);
 
 #endif							/* CONCORD_WORKER_DUTY_H */

@@ -30,21 +30,6 @@ static int	failed_source = 0;	/* node whose last answer was of no use */
 static int	failures = 0;		/* in a row, of answers or of applying them */
 static int64 not_before = 0;	/* concord_clock_ms(); after a failure */
 
-static ConcordWorkerPeer *
-peer_by_id(int node_id)
-{
-	ListCell   *lc;
-
-	foreach(lc, ConcordWorker.peers)
-	{
-		ConcordWorkerPeer *peer = lfirst(lc);
-
-		if (peer->node_id == node_id)
-			return peer;
-	}
-	return NULL;
-}
-
 /* Reads what is wanted; false when nothing newer than what there is. */
 static bool
 wanted(int64 *epoch, int *from_node)
@@ -121,8 +106,8 @@ is_source(const ConcordWorkerPeer *peer, int64 epoch)
 static ConcordWorkerPeer *
 choose_source(int64 epoch, int from_node)
 {
-	ConcordWorkerPeer *named = peer_by_id(from_node);
-	ConcordWorkerPeer *authority = peer_by_id(ConcordWorker.authority);
+	ConcordWorkerPeer *named = concord_worker_peer(from_node);
+	ConcordWorkerPeer *authority = concord_worker_peer(ConcordWorker.authority);
 	ConcordWorkerPeer *last = NULL;
 	ListCell   *lc;
 
@@ -231,7 +216,7 @@ concord_map_removed(ConcordWorkerPeer *peer)
 void
 concord_duty_join(void *unused)
 {
-	ConcordWorkerPeer *authority = peer_by_id(ConcordWorker.authority);
+	ConcordWorkerPeer *authority = concord_worker_peer(ConcordWorker.authority);
 
 	(void) unused;
 	if (ConcordWorker.membership == CONCORD_JOINING && authority != NULL &&

@@ -198,6 +198,9 @@ concord_entry_run(Oid dboid, int64 epoch, bool new_cluster)
 		news = new_cluster || entry->map_epoch < epoch;
 		entry->state = CONCORD_WORKER_RUNNING;
 		entry->member = true;
+		/* the table may be another one since: it is recorded again */
+		if (new_cluster)
+			entry->incarnation_recorded = false;
 		if (news)
 			entry->map_epoch = epoch;
 		if (new_cluster && entry->wanted_epoch > epoch && !started)
@@ -218,6 +221,7 @@ concord_entry_not_member(Oid dboid)
 	if (entry != NULL && entry->worker_pid == MyProcPid)
 	{
 		entry->member = false;
+		entry->incarnation_recorded = false;
 		entry->retry_at = DT_NOEND;
 	}
 	unlock();

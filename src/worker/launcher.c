@@ -34,6 +34,7 @@
 #include "access/xact.h"
 #include "base/compat.h"
 #include "catalog/pg_database.h"
+#include "commit/deadlock.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -512,6 +513,7 @@ concord_launcher_main(Datum arg)
 		if (next_scan <= concord_clock_ms())
 			scan_databases();
 		start_next();
+		concord_deadlock_serve();
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 time_to_sleep(held), concord_wait_event("ConcordLauncherMain"));

@@ -52,6 +52,8 @@
 #define MAP_INTERVAL_MS		1000
 #define JOIN_INTERVAL_MS	1000
 #define SHUTDOWN_INTERVAL_MS	1000
+#define RESOLVE_INTERVAL_MS	1000
+#define FORGET_INTERVAL_MS	60000
 #define RETRY_MAX_MS		60000
 #define FAILED_TURN_MS		1000
 
@@ -103,6 +105,18 @@ shutdown_interval_ms(void)
 	return SHUTDOWN_INTERVAL_MS;
 }
 
+static int
+resolve_interval_ms(void)
+{
+	return RESOLVE_INTERVAL_MS;
+}
+
+static int
+forget_interval_ms(void)
+{
+	return FORGET_INTERVAL_MS;
+}
+
 static ConcordDuty duties[CONCORD_DUTIES] = {
 	[CONCORD_DUTY_SYNC] = {"sync", duty_sync, sync_interval_ms, 0, 0},
 	[CONCORD_DUTY_HEARTBEAT] = {"heartbeat", concord_duty_heartbeat, heartbeat_interval_ms, 0, 0},
@@ -110,6 +124,8 @@ static ConcordDuty duties[CONCORD_DUTIES] = {
 	[CONCORD_DUTY_MAP] = {"map", concord_duty_map, map_interval_ms, 0, 0},
 	[CONCORD_DUTY_JOIN] = {"join", concord_duty_join, join_interval_ms, 0, 0},
 	[CONCORD_DUTY_SHUTDOWN] = {"shutdown", concord_duty_shutdown, shutdown_interval_ms, 0, 0},
+	[CONCORD_DUTY_RESOLVE] = {"resolve", concord_duty_resolve, resolve_interval_ms, 0, 0},
+	[CONCORD_DUTY_FORGET] = {"forget", concord_duty_forget, forget_interval_ms, 0, 0},
 };
 
 ConcordWorkerSelf ConcordWorker;
@@ -120,9 +136,14 @@ concord_duty_hurry(ConcordDutyId duty)
 	duties[duty].due = 0;
 }
 
-/* Runs function; returns the error it raised, in the cycle's context, or NULL. */
-static ErrorData *
-catch_error(void (*function) (void *arg), void *arg)
+void
+concord_duty_at(ConcordDutyId duty, int64 at)
+{
+	duties[duty].due = at;
+}
+
+ErrorData *
+concord_catch(void (*function) (void *arg), void *arg)
 {
 	ErrorData  *volatile error = NULL;
 
@@ -152,7 +173,7 @@ catch_error(void (*function) (void *arg), void *arg)
 char *
 concord_attempt(void (*function) (void *arg), void *arg)
 {
-	ErrorData  *error = catch_error(function, arg);
+	ErrorData  *error = concord_catch(function, arg);
 
 	return error != NULL ? error->message : NULL;
 }
@@ -160,7 +181,7 @@ concord_attempt(void (*function) (void *arg), void *arg)
 bool
 concord_guarded(const char *what, void (*function) (void *arg), void *arg)
 {
-	ErrorData  *error = catch_error(function, arg);
+	ErrorData  *error = concord_catch(function, arg);
 
 	if (error == NULL)
 		return true;

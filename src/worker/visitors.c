@@ -24,6 +24,8 @@
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "catalog/pg_database.h"
+/* its headers are not in the server's development package; Port is the same without them */
+#undef ENABLE_GSS
 #include "libpq/auth.h"
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
