@@ -630,21 +630,6 @@ CALL await($$(SELECT bool_and(status = 'ok') FROM concord.check_cluster() WHERE 
 \c regression_m_a
 SELECT epoch = :epoch + 1 AS next_epoch FROM concord.map_state;
 SELECT node FROM concord.slots WHERE slot = 0;
--- a map of the authority's that has gone back
-UPDATE concord.map_state SET epoch = epoch - 1;
-SELECT concord._map_changed();
-SELECT item, status FROM concord.check_cluster() WHERE node = 'a' AND item = 'epoch';
-SELECT node, status FROM concord.check_cluster() WHERE node = 'b' AND item = 'epoch';
-SET concord.connect_timeout = '100ms';
-SELECT concord.rebalance();
-\echo :SQLSTATE
-RESET concord.connect_timeout;
-\c regression_m_b
-SELECT node, status FROM concord.check_cluster() WHERE item = 'epoch' ORDER BY node;
-\c regression_m_a
-UPDATE concord.map_state SET epoch = epoch + 1;
-SELECT concord._map_changed();
-CALL await($$(SELECT bool_and(status = 'ok') FROM concord.check_cluster() WHERE item IN ('epoch', 'map'))$$);
 -- one node's address leads elsewhere
 ALTER SERVER d OPTIONS (SET dbname 'regression_m_c');
 SELECT node, status, detail, hint FROM concord.check_cluster() WHERE item = 'identity' AND node = 'd';

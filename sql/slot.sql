@@ -25,6 +25,10 @@ SELECT * FROM (VALUES
 SELECT count(DISTINCT slot) AS slots, sum(slot::bigint * i) AS checksum
 FROM (SELECT i, concord.slot(i) FROM generate_series(1, 100000) AS i) AS s(i, slot);
 
+-- integers hash as PostgreSQL's own extended hash
+SELECT count(*) AS different FROM generate_series(-300000, 300000) AS i, LATERAL (SELECT i::bigint * 7919 * 1000003 AS v) AS s
+WHERE concord.slot(v) <> (hashint8extended(v, 0) & 4095);
+
 -- one value is one key, whatever its width, and whether it came with a type or not
 SELECT bool_and(concord.slot(i::smallint) = concord.slot(i) AND concord.slot(i) = concord.slot(i::bigint)
 	AND concord.slot(i::text) = concord.slot(i) AND concord.slot(i::varchar) = concord.slot(i)) AS same
