@@ -12,6 +12,10 @@ log=$WORK/log
 postgres=$WORK/postgres			# the private installation
 passed=0
 failed=0
+# A soak gives everything more time; in "make test" a promise has about two minutes.
+patience=${CONCORD_SOAK:+20}
+patience=${patience:-1}
+: "${BANK_SECONDS:=$((60 * patience))}"
 mkdir -p "$log"
 cd "$WORK" || exit 1
 trap 'stop_servers "$WORK"; exit 130' INT TERM HUP
@@ -62,8 +66,8 @@ tally() {
 
 build_once() {
 	[ ! -e "$WORK/built" ] || return 0
-	# assertions are on in what is tested
-	private_postgres "$src" "$postgres" COPT=-DUSE_ASSERT_CHECKING >"$log/build.log" 2>&1 || {
+	# what is tested has assertions and fault points
+	private_postgres "$src" "$postgres" COPT=-DUSE_ASSERT_CHECKING FAULTS=1 >"$log/build.log" 2>&1 || {
 		fail build "$log/build.log"
 		finish
 	}
@@ -96,10 +100,15 @@ server_once() {
 # Parts
 #
 
+no_fault_points() {
+	[ -e "$1" ] && ! grep -q 'fault_points' "$1"
+}
+
 part_lint() {
 	mkdir "$WORK/lint"
 	cp -R "$src/Makefile" "$src/pg_concord.control" "$src/src" "$WORK/lint"
 	check "build with -Wall -Wextra -Werror" make -s -C "$WORK/lint" -j2 WERROR=1 with_llvm=no all
+	check "no fault points in a release build" no_fault_points "$WORK/lint/pg_concord.so"
 	for script in "$src"/test/lint/check-*; do
 		check "$(basename "$script" | sed 's/^check-//; s/\..*//')" "$script" "$src"
 	done
@@ -116,6 +125,14 @@ part_fuzz() {
 	[ -e "$src/test/fuzz/Makefile" ] || return 0
 	make -s -C "$src/test/fuzz" ${RUNS:+RUNS="$RUNS"} check >"$log/fuzz.log" 2>&1 </dev/null
 	tally fuzz "$log/fuzz.log" $?
+}
+
+# Spin explores the models of the protocols, and must find the bugs seeded in them.
+part_model() {
+	[ -e "$src/test/model/Makefile" ] || return 0
+	timeout "${MODEL_TIMEOUT:-$((600 * patience))}" make -s -C "$src/test/model" check \
+		>"$log/model.log" 2>&1 </dev/null
+	tally model "$log/model.log" $?
 }
 
 # run_pg_regress <what> <program> <inputdir> <database> <option or test> ...
@@ -159,7 +176,7 @@ tap_file() {
 	cd "$WORK/tap/$base" || return
 	TESTDIR=$WORK/tap/$base TESTDATADIR=$WORK/tap/$base/tmp_check TESTLOGDIR=$WORK/tap/$base/log \
 		PG_REGRESS=$pgxs/src/test/regress/pg_regress PGPORT=65432 PG_TEST_PORT_DIR=$WORK/tap \
-		prove -v -I "$pgxs/src/test/perl" -I "$src/test/lib/perl" -I "$src/test/lib" "$src/test/t/$base.pl" \
+		timeout "$((600 * patience))" prove -v -I "$pgxs/src/test/perl" -I "$src/test/lib/perl" -I "$src/test/lib" "$src/test/t/$base.pl" \
 		>"$log/tap-$base.log" 2>&1 </dev/null
 	echo $? >"$log/tap-$base.status"
 	echo "$base"
@@ -167,11 +184,12 @@ tap_file() {
 
 part_tap() {
 	local files base
-	mapfile -t files < <(cd "$src" && ls ${PROVE_TESTS:-test/t/*.pl} 2>/dev/null)
+	# the last ones take longest: begun first, they leave nobody waiting at the end
+	mapfile -t files < <(cd "$src" && ls -r ${PROVE_TESTS:-test/t/*.pl} 2>/dev/null)
 	[ ${#files[@]} -gt 0 ] || return 0
 	build_once
 	export -f tap_file
-	export src log pgxs
+	export src log pgxs patience BANK_SECONDS
 	while read -r base; do
 		TAIL=100 tally "tap $base" "$log/tap-$base.log" "$(cat "$log/tap-$base.status")"
 	done < <(printf '%s\n' "${files[@]}" | xargs -P 2 -I '{}' bash -c 'tap_file {}')

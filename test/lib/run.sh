@@ -2,8 +2,9 @@
 # run.sh [part ...]: runs the tests (all parts by default) from a clean checkout, and closes with
 # "N passed, N failed".  The exit status tells whether all passed.
 #
-# Parts: lint unit fuzz regress isolation tap demo.
-# Environment: PG_CONFIG; PROVE_TESTS (TAP files to run); CONCORD_TMP (a work directory's name
+# Parts: lint unit model fuzz regress isolation tap demo.
+# Environment: PG_CONFIG; PROVE_TESTS (TAP files to run); CELLS (a regex: the fault matrix's cells to
+# run); CONCORD_SEED, BANK_SECONDS (of the bank); CONCORD_TMP (a work directory's name
 # other than tmp_check, for a second run in the same checkout); CONCORD_SOAK=1 (longer runs).
 #
 # This half does what may need root: packages and the work directory.  The parts themselves run as
@@ -18,7 +19,7 @@ fuzzer_links() {
 }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(lint unit fuzz regress isolation tap demo)
+[ ${#parts[@]} -gt 0 ] || parts=(lint unit model fuzz regress isolation tap demo)
 name=${CONCORD_TMP:-tmp_check}
 
 want gcc command -v gcc
@@ -31,6 +32,7 @@ for part in "${parts[@]}"; do
 			want shellcheck command -v shellcheck
 			;;
 		unit | regress | isolation | demo) ;;
+		model) want spin command -v spin ;;
 		fuzz)
 			want clang command -v clang
 			want libclang-rt-dev fuzzer_links
@@ -39,7 +41,7 @@ for part in "${parts[@]}"; do
 			want libipc-run-perl perl -MIPC::Run -e 1
 			want libdbd-pg-perl perl -MDBD::Pg -e 1
 			;;
-		*) die "unknown part \"$part\"; there are: lint unit fuzz regress isolation tap demo" ;;
+		*) die "unknown part \"$part\"; there are: lint unit model fuzz regress isolation tap demo" ;;
 	esac
 done
 install_packages

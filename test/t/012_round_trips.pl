@@ -8,7 +8,11 @@ use warnings;
 use ConcordTest;
 use Test::More;
 
-my $cluster = ConcordTest->new(nodes => [qw(a b c)], proxies => [qw(b c)]);
+my $cluster = ConcordTest->new(
+	nodes   => [qw(a b c)],
+	proxies => [qw(b c)],
+	# the flushes that are counted shall be those of the transactions
+	conf => "fsync = on\nautovacuum = off\nbgwriter_lru_maxpages = 0\nwal_writer_delay = 10s\ncheckpoint_timeout = 1h");
 $cluster->spread;
 $cluster->get($_, 'CREATE TABLE item (id int PRIMARY KEY, v int)') for qw(a b c);
 my %proxy = map { $_ => $cluster->proxy($_) } qw(b c);
@@ -41,10 +45,28 @@ sub cost
 		$session->get($_) for @sql;
 	}
 	# the answer of the last COMMIT may be under way
-	await(sub { return !$proxy{$node}->counts(@users)->{unanswered}; }, 10);
-	my $counts = $proxy{$node}->counts(@users);
+	my ($counts) = settled($node);
 	$session->quit;
 	return $counts;
+}
+
+sub settled
+{
+	my @names = @_;
+	await(
+		sub {
+			return !grep { ($_->{to_client}{types}{Z} // 0) < $_->{syncs} }
+			  map { $proxy{$_}->counts(@users) } @names;
+		},
+		10);
+	return map { $proxy{$_}->counts(@users) } @names;
+}
+
+# The WAL flushes a server has made; a backend reports its own when it becomes idle, at the latest when it ends.
+sub flushes
+{
+	my ($name) = @_;
+	return $cluster->get($name, 'SELECT wal_sync FROM pg_stat_wal');
 }
 
 my $c = cost(20, 'b', $read);
@@ -84,6 +106,73 @@ $c = cost(10, 'c', $read);
 is($c->{to_server}{messages}, 0, 'who is not concerned is not asked');
 $c = cost(10, 'b', "SELECT concord.locate($key), concord.slot($key)");
 is($c->{to_server}{messages}, 0, 'nor is anybody for locate and slot');
+
+# Two nodes: what each participant and the coordinator pay for an atomic commit.
+$cluster->get('c', "INSERT INTO item VALUES ($key, 0)");
+$cluster->get('a', "INSERT INTO item VALUES ($key, 0)");
+my %update = map { $_ => "SELECT concord.execute_on('$_', 'UPDATE item SET v = v + 1 WHERE id = $key')" } qw(a b c);
+my $n = 20;
+my %sql = (
+	'two remote nodes'       => [ 'BEGIN', $update{b}, $update{c}, 'COMMIT' ],
+	'two nodes and this one' => [ 'BEGIN', $update{a}, $update{b}, $update{c}, 'COMMIT' ],
+	'all in one statement'   => ["SELECT sum(rows) FROM concord.execute_all('UPDATE item SET v = v + 1 WHERE id = $key')"]);
+for my $name (sort keys %sql)
+{
+	$cluster->await_sql($_, ConcordTest::remote_backends_sql('true'), 0, "$name: $_ is quiet before") for qw(b c);
+	# flushes are counted from the first transaction, messages in the steady state
+	my %before  = map { $_ => flushes($_) } qw(a b c);
+	my $session = $cluster->session('a');
+	for (1 .. 3)
+	{
+		$session->get($_) for @{ $sql{$name} };
+	}
+	settled(qw(b c));
+	$proxy{$_}->reset_counts for qw(b c);
+	for (1 .. $n)
+	{
+		$session->get($_) for @{ $sql{$name} };
+	}
+	my %count;
+	@count{qw(b c)} = settled(qw(b c));
+	# a backend that ends has reported all it did
+	$session->quit;
+	$cluster->await_sql($_, ConcordTest::remote_backends_sql('true'), 0, "$name: $_ is quiet after") for qw(b c);
+	my %after = map { $_ => flushes($_) } qw(a b c);
+	for my $node (qw(b c))
+	{
+		is($count{$node}{syncs}, 3 * $n, "$name, $node: the statement, PREPARE and COMMIT PREPARED");
+		is($count{$node}{switches}, 3 * $n, "$name, $node: a round trip each");
+		is($count{$node}{connections}, 0, "$name, $node: no connection is made");
+		my $synced = $after{$node} - $before{$node};
+		ok($synced >= 2 * ($n + 3) && $synced <= 2 * ($n + 3) + 3, "$name, $node: two flushes")
+		  or diag("$synced in $n + 3 transactions");
+	}
+	my $synced = $after{a} - $before{a};
+	ok($synced >= $n + 3 && $synced <= $n + 6, "$name: one flush on the coordinator")
+	  or diag("$synced in $n + 3 transactions");
+}
+
+# In parallel: what all participants' answers wait for together is waited for once.
+{
+	my $session = $cluster->session('a');
+	$session->get($_) for @{ $sql{'two remote nodes'} };
+	for my $step ('PREPARE TRANSACTION', 'COMMIT PREPARED')
+	{
+		my %rule = map { $_ => $proxy{$_}->rule('to_client', type => 'C', bytes => $step, action => 'hold', @users) } qw(b c);
+		$session->get($_) for ('BEGIN', $update{b}, $update{c});
+		$session->start('COMMIT');
+		ok($proxy{$_}->await_hit($rule{$_}, 20), "$step reaches $_ before the other has answered") for qw(b c);
+		$proxy{$_}->pass for qw(b c);
+		ok($session->finish(30)->{ok}, "$step: and it commits");
+	}
+	$session->quit;
+}
+
+# With one writer nothing is prepared.
+$c = cost(10, 'b', 'BEGIN', $update{b}, "SELECT * FROM concord.query_on('c', 'SELECT 1') AS (x int)", 'COMMIT');
+is($c->{syncs}, 20, 'one writer and a reader: the statement and COMMIT');
+$c = cost(10, 'c', 'BEGIN', $update{b}, $update{a}, "SELECT * FROM concord.query_on('c', 'SELECT 1') AS (x int)", 'COMMIT');
+is($c->{syncs}, 20, 'who only reads beside two writers is told COMMIT, and not waited for');
 
 $cluster->no_leftovers;
 done_testing();

@@ -54,6 +54,8 @@ bench_build()
 	want libc6-dev test -f /usr/include/stdio.h
 	want libpq-dev command -v pg_config
 	install_packages
+	want_plproxy
+	install_packages
 	export PG_CONFIG=${PG_CONFIG:-pg_config}
 	choose_user
 	make_work "${CONCORD_TMP:-tmp_bench}"

@@ -23,16 +23,20 @@ expect '^ c +\| [abc] +\| [abc]'
 seen
 
 stop "pgbench's accounts live where their key says"
-explain "pgbench's own tables, made on each node; each node takes the accounts that are its own."
+explain "pgbench's own tables, made on each node; one statement, sent to all of them in one atomic" \
+	"transaction, lets each node take the accounts that are its own."
 for node in a b c; do
 	pgbench -i -q -I dtp -h "$DEMO_SOCKETS" -p "${port[$node]}" -U postgres bank \
 		>"$DEMO_WORK/pgbench.log" 2>&1 || troubles+=("pgbench -i failed on node $node")
-	on $node <<SQL
-INSERT INTO pgbench_accounts
-    SELECT aid, 1, 0, '' FROM generate_series(1, 100000) AS aid WHERE concord.locate(aid) = '$node';
-SQL
-	expect '^INSERT 0 3[0-9]{4}$'
 done
+on a <<'SQL'
+SELECT * FROM concord.execute_all($$
+    INSERT INTO pgbench_accounts
+        SELECT aid, 1, 0, '' FROM generate_series(1, 100000) AS aid
+        WHERE concord.locate(aid) = (SELECT node FROM concord.nodes WHERE is_local) $$) ORDER BY node;
+SQL
+expect '^ a +\| +3[0-9]{4}$'
+expect '^ c +\| +3[0-9]{4}$'
 on b <<'SQL'
 SELECT * FROM concord.query_all('SELECT count(*), min(aid), max(aid) FROM pgbench_accounts')
     AS (_node name, accounts bigint, min int, max int) ORDER BY 1;

@@ -46,17 +46,3 @@ expect 'node "?c'
 expect '^ERROR: +23505: '
 expect '^ERROR: +42704: '
 seen
-
-stop "What cannot be promised yet is refused, and nothing is half done"
-explain "Atomic commit over several nodes is not there yet: a transaction that writes on a second node" \
-	"is refused, and nothing of it is committed anywhere."
-on a <<'SQL'
-BEGIN;
-SELECT concord.execute_on('b', 'UPDATE pgbench_accounts SET abalance = abalance - 7 WHERE aid < 20');
-SELECT concord.execute_on('c', 'UPDATE pgbench_accounts SET abalance = abalance + 7 WHERE aid < 20');
-COMMIT;
-SELECT sum(s) FROM concord.query_all('SELECT sum(abalance) FROM pgbench_accounts') AS (s bigint);
-SQL
-expect '^ERROR: +0A000: '
-expect '^ +105$'
-seen
