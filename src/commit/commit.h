@@ -30,9 +30,8 @@ typedef enum ConcordTxnState
 #define CONCORD_MAX_PARTICIPANTS_SHOWN 16
 
 /*
- * One a backend, at its index in ProcGlobal->allProcs.  Written by its own backend only, except
- * victim (by the deadlock detector); always under ConcordSessionsLock (exclusive to write,
- * shared to read).
+ * One a backend, at its index in ProcGlobal->allProcs.  Written by its own backend only, under
+ * ConcordSessionsLock (exclusive to write, shared to read).
  */
 typedef struct ConcordSession
 {
@@ -44,8 +43,6 @@ typedef struct ConcordSession
 	char		label[CONCORD_LABEL_BYTES + 1];
 	int			nparticipants;
 	int16		participants[CONCORD_MAX_PARTICIPANTS_SHOWN];
-	uint64		victim_serial;	/* detector: started_at of whom to give up, 0 = none */
-	char		victim_detail[512];	/* detector: the cycle, for the error's detail */
 } ConcordSession;
 
 extern LWLock *ConcordSessionsLock;

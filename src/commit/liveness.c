@@ -11,8 +11,7 @@
  * L1 Whoever looks here first and does not find a serial, and then looks for its decision with a
  *    newer snapshot and finds none, knows that none can ever be made by this incarnation.
  * L2 A serial is given once in an incarnation, to one transaction of one database.
- * L3 An entry is written by its own backend, under ConcordSessionsLock; only victim_* is written by
- *    others.
+ * L3 An entry is written by its own backend, under ConcordSessionsLock.
  *
  * A backend that ends leaves through before_shmem_exit, after its transaction was aborted.  A crash
  * starts a new incarnation with an empty table: nothing of the old one can be live.
@@ -132,7 +131,6 @@ concord_liveness_enter(const char *label)
 	session->started_at = GetCurrentTransactionStartTimestamp();
 	strlcpy(session->label, label, sizeof(session->label));
 	session->nparticipants = 0;
-	session->victim_serial = 0;
 	LWLockRelease(ConcordSessionsLock);
 	return serial;
 }
@@ -169,7 +167,6 @@ concord_liveness_leave(void)
 	session->serial = 0;
 	session->label[0] = '\0';
 	session->nparticipants = 0;
-	session->victim_serial = 0;
 	LWLockRelease(ConcordSessionsLock);
 }
 
