@@ -3,7 +3,7 @@
  *		Every setting of pg_concord, in one list.
  *
  * WHAT: declares the concord.* settings with units, ranges and descriptions.  The prefix is
- * reserved, so that a misspelt setting is an error and not a silent placeholder.
+ * reserved, so that a misspelt setting is an error and not silently kept.
  */
 #include "postgres.h"
 

@@ -18,8 +18,9 @@
  *
  * INVARIANTS
  * C1 queue[] holds exactly the commands whose answers have not been consumed, in order.
- * C2 A connection whose branch is NONE may have unanswered commands only of the kinds COMMIT
- *    (of a reader), ROLLBACK and their SYNCs; they are consumed before anything new is believed.
+ * C2 A connection whose branch is NONE may have unanswered commands only of the kinds COMMIT (of a
+ *    reader), ROLLBACK, COMMIT PREPARED that was not waited for, and their SYNCs.  What they answer
+ *    late is never taken for the answer to something newer.
  * C3 A connection on which an unanswered statement could not be cancelled and drained in time
  *    is closed, never reused.
  * C4 idle is true only between transactions; only then the idle timer's handler may shut the
