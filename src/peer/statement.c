@@ -364,8 +364,8 @@ keep_error(ConcordConn *conn, const ConcordCommand *command, const PGresult *res
 
 	if (target->message != NULL)
 		return;					/* the first one is the cause */
-	if (kind == CMD_COMMIT && command->flush != conn->flushes)
-		return;					/* a reader's, of an earlier transaction */
+	if ((kind == CMD_COMMIT || kind == CMD_COMMIT_PREPARED) && command->flush != conn->flushes)
+		return;					/* of an earlier transaction, that did not wait for it (C2) */
 	if (kind == CMD_ROLLBACK)
 		return;					/* ROLLBACK PREPARED: the peer's resolver was faster */
 	/* a session that ends while it commits may have committed: its loss will say "unknown" */
