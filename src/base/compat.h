@@ -6,6 +6,7 @@
 #define CONCORD_COMPAT_H
 
 #include "postgres.h"
+#include "replication/walsender_private.h"
 #include "storage/proc.h"
 
 #if PG_VERSION_NUM < 150000
@@ -65,6 +66,15 @@
 #define concord_owns_database(dboid, role) object_ownercheck(DatabaseRelationId, dboid, role)
 #else
 #define concord_owns_database(dboid, role) pg_database_ownercheck(dboid, role)
+#endif
+
+/* a minor release of each turned the flag into bits; read without a lock, as COMMIT does */
+#ifdef SYNC_STANDBY_DEFINED
+#define concord_sync_standbys_defined() \
+	((((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0)
+#else
+#define concord_sync_standbys_defined() \
+	(((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_defined)
 #endif
 
 #endif							/* CONCORD_COMPAT_H */

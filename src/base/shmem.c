@@ -112,12 +112,13 @@ concord_shmem_database(Oid dboid, bool create)
 	free_entry->held_by = 0;
 	free_entry->member = false;
 	free_entry->no_slot = false;
+	free_entry->no_detector_slot = false;
 	free_entry->retry_at = 0;
 	free_entry->map_epoch = 0;
 	free_entry->wanted_epoch = 0;
 	free_entry->wanted_from = 0;
 	free_entry->incarnation_recorded = false;
-	free_entry->recovered_lsn = InvalidXLogRecPtr;
+	free_entry->owed_lsn = InvalidXLogRecPtr;
 	free_entry->resolve_wanted = free_entry->resolve_done = 0;
 	free_entry->forget_wanted = free_entry->forget_done = 0;
 	free_entry->resolved = 0;

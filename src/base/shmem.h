@@ -68,6 +68,7 @@ typedef struct ConcordDatabase
 								 * free of workers; launcher starts none while it is set */
 	bool		member;			/* worker: the database is an attached member (or joining) */
 	bool		no_slot;		/* launcher: last start failed for want of a worker slot */
+	bool		no_detector_slot;	/* launcher: the same of its last deadlock detector */
 	TimestampTz retry_at;		/* launcher: not to be started before */
 
 	/* the map, as far as this server's worker has it: written by backends and worker */
@@ -78,7 +79,8 @@ typedef struct ConcordDatabase
 
 	/* atomic commit: work of the worker's that others wait for */
 	bool		incarnation_recorded;	/* worker: concord.incarnation has this start's row */
-	XLogRecPtr	recovered_lsn;	/* worker: what an earlier incarnation wrote lies before this */
+	XLogRecPtr	owed_lsn;		/* worker, backends: what is decided is told when the synchronous
+								 * standbys have this; 0 = not known yet (standby.c) */
 	uint64		resolve_wanted; /* backends: number of the last request to resolve now */
 	uint64		resolve_done;	/* worker: of the last one that was done */
 	uint64		resolved;		/* worker: branches it has finished */

@@ -20,6 +20,7 @@
 #include "access/xlog.h"
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "base/standby.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "cluster/room.h"
@@ -178,6 +179,7 @@ examine_worker(List *findings)
 	ConcordDatabase *entry;
 	ConcordWorkerState state = CONCORD_WORKER_NONE;
 	bool		no_slot = false;
+	bool		no_detector_slot = false;
 
 	/* a standby's node is looked after by its primary */
 	if (ConcordShared == NULL || RecoveryInProgress())
@@ -188,9 +190,15 @@ examine_worker(List *findings)
 	{
 		state = entry->state;
 		no_slot = entry->no_slot;
+		no_detector_slot = entry->no_detector_slot;
 	}
 	LWLockRelease(ConcordShared->lock);
 
+	if (no_detector_slot)
+		findings = add(findings, "deadlock_detector", BAD,
+					   "No background worker slot was free for it.",
+					   "Raise max_worker_processes and restart the server: deadlocks between nodes are not broken.",
+					   NULL);
 	if (state == CONCORD_WORKER_RUNNING)
 		return add(findings, "worker", OK, NULL, NULL, NULL);
 	if (no_slot)
@@ -292,6 +300,24 @@ examine_prepared(List *findings)
 			   " can, find out how they ended and call concord.force_transaction().", NULL);
 }
 
+/* Is something decided that must not be told yet?  Nothing to say without synchronous standbys. */
+static List *
+examine_standbys(List *findings)
+{
+	XLogRecPtr	owed;
+
+	if (ConcordShared == NULL || RecoveryInProgress() || !concord_standbys_wanted())
+		return findings;
+	if (concord_standbys_settled(&owed))
+		return add(findings, "synchronous_standbys", OK, NULL, NULL, NULL);
+	return add(findings, "synchronous_standbys", WARN,
+			   owed == InvalidXLogRecPtr ? "It is not known yet what they have." :
+			   psprintf("They do not have this node's decisions up to %X/%X.",
+						LSN_FORMAT_ARGS(owed)),
+			   "Until they have, what these decisions commit on other nodes stays in doubt. Bring a standby back, or take it from synchronous_standby_names.",
+			   NULL);
+}
+
 /* Nobody has a newer map than the authority, unless the authority's storage has gone back. */
 static List *
 examine_map(List *findings, const ConcordMap *map)
@@ -332,6 +358,7 @@ examine(void)
 	findings = examine_worker(findings);
 	findings = examine_role(findings, map);
 	findings = examine_peers(findings, map);
+	findings = examine_standbys(findings);
 	return examine_prepared(findings);
 }
 

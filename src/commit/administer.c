@@ -3,7 +3,8 @@
  *		What administrators can do about transactions in doubt, and the poke that everybody can
  *		give.
  *
- * WHAT: resolve_transactions() and _forget_decisions() ask the maintenance worker for what it
+ * WHAT: a peer's session that ends between PREPARE and COMMIT PREPARED pokes by itself.
+ * resolve_transactions() and _forget_decisions() ask the maintenance worker for what it
  * would do by itself a little later, and wait.  force_transaction() stores an order that the
  * worker carries out.
  *
@@ -31,6 +32,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
+#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -207,6 +209,44 @@ poke_after_commit(XactEvent event, void *arg)
 		concord_resolver_poke();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		poke_at_commit = false;
+}
+
+/* ------------------------------------------------------------- sessions that end */
+
+/* A peer's session has prepared a branch here, and has not been asked to finish it yet. */
+static bool branch_prepared = false;
+
+/* Its coordinator may have gone with it: the resolver does not have to wait for it any more. */
+static void
+poke_at_exit(int code, Datum arg)
+{
+	(void) arg;
+	(void) code;
+	if (branch_prepared)
+		concord_resolver_poke();
+}
+
+static void
+watch_prepared(XactEvent event, void *arg)
+{
+	static bool registered = false;
+
+	(void) arg;
+	/* the next transaction is COMMIT PREPARED, or its coordinator has left the branch to others */
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		branch_prepared = false;
+	if (event != XACT_EVENT_PREPARE || strncmp(application_name, "concord/", 8) != 0)
+		return;
+	branch_prepared = true;
+	if (!registered)
+		before_shmem_exit(poke_at_exit, (Datum) 0);
+	registered = true;
+}
+
+void
+concord_administer_init(void)
+{
+	RegisterXactCallback(watch_prepared, NULL);
 }
 
 static void

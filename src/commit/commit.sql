@@ -23,12 +23,14 @@ COMMENT ON TABLE concord.decision IS
 
 CREATE TABLE concord.incarnation (
 	incarnation bigint NOT NULL,
+	lineage int NOT NULL,
 	timeline int NOT NULL,
+	backup text NOT NULL,
 	started_at timestamptz NOT NULL,
 	CONSTRAINT incarnation_pkey PRIMARY KEY (incarnation)
 );
 COMMENT ON TABLE concord.incarnation IS
-	'the starts of this server in which this database may have coordinated transactions, and the timeline of each';
+	'the starts of this server in which this database may have coordinated transactions; those of one lineage ran on one timeline, and no base backup was restored between them';
 
 CREATE TABLE concord.horizon (
 	incarnation bigint NOT NULL,
@@ -56,7 +58,19 @@ CREATE FUNCTION concord._record_incarnation(this_incarnation bigint, this_timeli
 	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	INSERT INTO concord.incarnation VALUES (this_incarnation, this_timeline, clock_timestamp())
+	WITH storage (backup) AS (
+		-- what the server was last restored from; its recovery leaves the label under this name
+		SELECT coalesce(md5(pg_read_file('backup_label.old', 0, 8192, true)), '')
+	), last (lineage, timeline, backup) AS (
+		SELECT i.lineage, i.timeline, i.backup FROM concord.incarnation i
+		ORDER BY i.lineage DESC LIMIT 1
+	)
+	INSERT INTO concord.incarnation
+	SELECT this_incarnation,
+		CASE WHEN l.timeline = this_timeline AND l.backup = s.backup THEN l.lineage
+			ELSE coalesce(l.lineage, 0) + 1 END,
+		this_timeline, s.backup, clock_timestamp()
+	FROM storage s LEFT JOIN last l ON true
 	ON CONFLICT DO NOTHING
 $$;
 COMMENT ON FUNCTION concord._record_incarnation(bigint, int) IS

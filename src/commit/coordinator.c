@@ -19,11 +19,15 @@
  *	4 local commit, flushed (and waited for on synchronous		decision: commit
  *	  standbys), out of the ProcArray
  *	5 liveness table left (the entry stays for the view)			as 4
+ *	  If the wait for the standbys was cancelled, phase two is left to the resolvers: they are
+ *	  answered "wait" until the standbys have the decision.
  *	6 COMMIT PREPARED sent to all in parallel, answers awaited	decision: commit; some are done
  * In 2 to 6 each participant's own worker finishes its branch by asking this node (resolver.c).
  *
  * INVARIANTS (numbers of the design)
- * P2 COMMIT PREPARED is sent only in step 6, after the commit record of the row is durable.
+ * P2 COMMIT PREPARED is sent only in step 6, after the commit record of the row is durable, on the
+ *    synchronous standbys too: COMMIT waits for them, but whoever cancels that wait gets a WARNING
+ *    and not an error, so it is looked at again (base/standby.c).
  * P4 The liveness table is entered before step 2 and left after step 4 or after the abort.
  * P5 After step 4 nothing raises: what is not finished costs a WARNING and is left to the resolver.
  * K1 The decision commits with synchronous_commit = on at least, and ForceSyncCommit().
@@ -42,15 +46,18 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "base/compat.h"
 #include "base/fault.h"
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "base/standby.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commit/commit.h"
 #include "commit/coordinator.h"
+#include "commit/resolver.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
@@ -300,9 +307,23 @@ pre_commit(void)
 
 /* ----------------------------------------------------------- the end */
 
+/* P2: the decision is not safe, so nobody may act on it yet; the branches are as if unreachable. */
+static void
+leave_to_resolvers(void)
+{
+	step(CONCORD_TX_ENDED, CONCORD_TX_DO_RELEASE);
+	for (int i = 0; i < running.nprepared; i++)
+		concord_count(CONCORD_COUNT_UNFINISHED);
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("the transaction is committed here, but the other nodes have not finished it"),
+			 errdetail("No synchronous standby is known to have the decision."),
+			 errhint("They finish it by themselves when the standby has it.")));
+}
+
 /* P5 */
 static void
-phase_two(void)
+phase_two(bool replicated)
 {
 	const char *node = NULL;
 	const char *why = NULL;
@@ -312,6 +333,11 @@ phase_two(void)
 	concord_fault("coordinator_after_commit");
 	concord_liveness_state(CONCORD_TXN_FINISHING);	/* seen, but not live any more */
 	step(CONCORD_TX_LEFT, CONCORD_TX_DO_COMMIT_PREPARED);
+	if (!replicated)
+	{
+		leave_to_resolvers();
+		return;
+	}
 	unfinished = concord_branches_finish(running.prepared, running.nprepared,
 										 concord_commit_wait ? concord_commit_timeout_ms : 0,
 										 &node, &why);
@@ -339,6 +365,8 @@ forget(void)
 static void
 coordinator_callback(XactEvent event, void *arg)
 {
+	bool		replicated;
+
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
@@ -346,9 +374,11 @@ coordinator_callback(XactEvent event, void *arg)
 				pre_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			/* before the liveness table is left, see base/standby.c */
+			replicated = !running.recorded || concord_standbys_have(XactLastCommitEnd);
 			if (running.prepared != NULL)
 			{
-				phase_two();
+				phase_two(replicated);
 				concord_count(CONCORD_COUNT_COMMITTED_2PC);
 			}
 			forget();
@@ -367,6 +397,7 @@ void
 concord_commit_init(void)
 {
 	RegisterXactCallback(coordinator_callback, NULL);
+	concord_administer_init();
 	previous_finish = ExecutorFinish_hook;
 	ExecutorFinish_hook = coordinator_executor_finish;
 	concord_writing_hook = look_for_writers;

@@ -393,6 +393,19 @@ start_detector(Oid dboid)
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
+/* For the doctor. */
+static void
+note_no_slot(Oid dboid, bool no_slot)
+{
+	ConcordDatabase *entry;
+
+	LWLockAcquire(ConcordShared->lock, LW_EXCLUSIVE);
+	entry = concord_shmem_database(dboid, false);
+	if (entry != NULL)
+		entry->no_detector_slot = no_slot;
+	LWLockRelease(ConcordShared->lock);
+}
+
 void
 concord_deadlock_serve(void)
 {
@@ -420,12 +433,15 @@ concord_deadlock_serve(void)
 		if (!is_held(dboid) && start_detector(dboid))
 		{
 			no_slot_logged = false;
+			note_no_slot(dboid, false);
 			continue;
 		}
 		/* the next timer asks again */
 		LWLockAcquire(ConcordDeadlockShared->lock, LW_EXCLUSIVE);
 		wanted->started_at = 0;
 		LWLockRelease(ConcordDeadlockShared->lock);
+		if (!is_held(dboid))
+			note_no_slot(dboid, true);
 		if (!is_held(dboid) && !no_slot_logged)
 		{
 			no_slot_logged = true;

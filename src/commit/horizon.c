@@ -38,9 +38,6 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* Rows looked at, and so deleted, at once: some tens of milliseconds of the worker's time. */
-#define BATCH 10000
-
 static ConcordForget *
 read_row(HeapTuple row, TupleDesc desc)
 {
@@ -67,7 +64,7 @@ concord_forget_candidates(int64 retention_us)
 	retention->time = retention_us;
 	values[0] = IntervalPGetDatum(retention);
 	values[1] = Int64GetDatum((int64) ConcordShared->incarnation);
-	values[2] = Int32GetDatum(BATCH);
+	values[2] = Int32GetDatum(CONCORD_FORGET_BATCH);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute_with_args("SELECT incarnation, lowest, horizon, own"

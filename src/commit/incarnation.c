@@ -3,8 +3,8 @@
  *		The starts of this server, as far as atomic commit must remember them.
  *
  * WHAT: concord.incarnation has a row for each start of the server in which a transaction of this
- * database may have been prepared somewhere, with the timeline it ran on.  The maintenance worker
- * writes it, coordinators wait for it.
+ * database may have been prepared somewhere, and numbers the lineage of its storage.  The
+ * maintenance worker writes it, coordinators wait for it.
  *
  * PROMISE: a gid of this node names an incarnation that is recorded, unless the storage was
  * put back to a time before it.  That is how "not recorded" comes to mean "cannot tell" (P4).
@@ -15,7 +15,11 @@
  *    none of the decisions that came after it either: WAL has an order.
  * N2 The flag is cleared whenever the worker starts, or finds that the database is not a member
  *    of its cluster any more: the table may have been dropped with the extension.
- * N3 The timeline does not change while an incarnation coordinates: it changes in recovery, where
+ * N3 A lineage ends when the server comes up on another timeline than the last recorded one, or
+ *    from another base backup, which leaves backup_label.old: then what an earlier incarnation
+ *    decided may be missing.  It is not seen if files of a stopped server were put back: only an
+ *    archive recovery, which begins a new timeline, tells that.
+ * N4 The timeline does not change while an incarnation coordinates: it changes in recovery, where
  *    no worker runs.
  *
  * What is left when something dies: a row without transactions (the worker died before it set
@@ -24,15 +28,12 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "base/compat.h"
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "base/standby.h"
 #include "commit/resolver.h"
 #include "miscadmin.h"
-#include "replication/syncrep.h"
-#include "replication/walsender.h"
-#include "replication/walsender_private.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "utils/wait_event.h"
@@ -41,14 +42,13 @@
 
 /* Reads the entry; returns what to sleep on, NULL without an entry. */
 static ConditionVariable *
-read_entry(bool *recorded, XLogRecPtr *recovered)
+read_entry(bool *recorded)
 {
 	ConcordDatabase *entry;
 
 	LWLockAcquire(ConcordShared->lock, LW_SHARED);
 	entry = concord_shmem_database(MyDatabaseId, false);
 	*recorded = entry != NULL && entry->incarnation_recorded;
-	*recovered = entry != NULL ? entry->recovered_lsn : InvalidXLogRecPtr;
 	LWLockRelease(ConcordShared->lock);
 	return entry != NULL ? &entry->work_cv : NULL;
 }
@@ -57,9 +57,8 @@ bool
 concord_incarnation_recorded(void)
 {
 	bool		recorded;
-	XLogRecPtr	recovered;
 
-	(void) read_entry(&recorded, &recovered);
+	(void) read_entry(&recorded);
 	return recorded;
 }
 
@@ -79,10 +78,9 @@ concord_incarnation_await(void)
 	TimestampTz until;
 	ConditionVariable *cv;
 	bool		recorded;
-	XLogRecPtr	recovered;
 
 	concord_require_preload();
-	cv = read_entry(&recorded, &recovered);
+	cv = read_entry(&recorded);
 	if (likely(recorded))
 		return;
 	if (cv == NULL)
@@ -91,7 +89,7 @@ concord_incarnation_await(void)
 	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), concord_connect_timeout_ms);
 	concord_poke_worker(MyDatabaseId);
 	ConditionVariablePrepareToSleep(cv);
-	while (read_entry(&recorded, &recovered), !recorded)
+	while (read_entry(&recorded), !recorded)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
@@ -105,45 +103,21 @@ concord_incarnation_await(void)
 		not_recorded();
 }
 
-/* N1: called after the commit */
+/*
+ * N1: called after the commit.  A decision that was flushed when the server crashed is visible now,
+ * though its session may still have waited for a synchronous standby: it lies before the row.
+ */
 void
 concord_incarnation_mark(void)
 {
-	XLogRecPtr	now = GetXLogInsertRecPtr();
 	ConcordDatabase *entry;
 
+	concord_standbys_recovered();
 	LWLockAcquire(ConcordShared->lock, LW_EXCLUSIVE);
 	entry = concord_shmem_database(MyDatabaseId, false);
 	if (entry != NULL)
-	{
 		entry->incarnation_recorded = true;
-		if (entry->recovered_lsn == InvalidXLogRecPtr)
-			entry->recovered_lsn = now;
-	}
 	LWLockRelease(ConcordShared->lock);
 	if (entry != NULL)
 		ConditionVariableBroadcast(&entry->work_cv);
-}
-
-/*
- * A decision that was flushed here when the server crashed is visible after the restart, though
- * no synchronous standby may have it: its session still waited for one, and nobody was told.
- * Until one has it, it could be lost by a failover, and is not to be told now either (P3).
- */
-bool
-concord_recovered_is_replicated(void)
-{
-	bool		recorded;
-	XLogRecPtr	recovered;
-	XLogRecPtr	replicated;
-
-	if (max_wal_senders <= 0 || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
-		return true;
-	(void) read_entry(&recorded, &recovered);
-	if (recovered == InvalidXLogRecPtr)
-		return false;
-	LWLockAcquire(SyncRepLock, LW_SHARED);
-	replicated = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
-	LWLockRelease(SyncRepLock);
-	return replicated >= recovered;
 }

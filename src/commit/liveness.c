@@ -13,6 +13,9 @@
  * L2 A serial is given once in an incarnation, to one transaction of one database.
  * L3 An entry is written by its own backend, under ConcordSessionsLock.
  *
+ * L4 A transaction that recorded a decision leaves after what it owes to synchronous standbys is
+ *    noted (base/standby.c, S1).
+ *
  * A backend that ends leaves through before_shmem_exit, after its transaction was aborted.  A crash
  * starts a new incarnation with an empty table: nothing of the old one can be live.
  */

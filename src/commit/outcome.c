@@ -11,13 +11,16 @@
  *
  * INVARIANTS (numbers of the design)
  * P2 commit is answered only from a row that is committed, and that a synchronous standby, if there
- *    must be one, has: the session itself waited for that while it was live; a row of an earlier
- *    incarnation counts once all that was recovered is there.
+ *    must be one, has (base/standby.c): else it could be lost by a failover, and the answer is
+ *    "wait".  A session in the liveness table may still wait for that, or find that its wait
+ *    was cancelled; a row of an earlier incarnation counts once all that was recovered is there.
+ *    Abort by absence needs no standby: what does not exist here exists on none.
  * P3 A row is never changed, and deleted only below a horizon that was committed before (P7).
  * P4 The liveness table is read first; then one snapshot, newer than the reading, shows
  *    decisions, horizons and incarnations.  A transaction leaves the table after it left the
  *    ProcArray, so whoever is not in the table has its decision in that snapshot or will never
- *    have one.
+ *    have one.  Absence for an earlier incarnation says so only within one lineage of the storage
+ *    (incarnation.c, N3); until this start of the server is recorded, the answer is "wait".
  * O1 A process lives in one incarnation, so an answer is of one; on a standby there is none.
  * O2 A transaction whose gid was told to anybody, in a PREPARE or to its client, records a row if
  *    it commits: so absence speaks for both kinds of askers.
@@ -25,7 +28,7 @@
  * What is left when something dies: nothing; all of this only reads.  A lost answer is asked for
  * again, and two who ask at once are told the same, or one of them "wait".
  *
- * LOCKS: ConcordSessionsLock (shared) alone, then AccessShare on three tables.
+ * LOCKS: ConcordSessionsLock (shared) alone, then AccessShare on three tables, then standby.c's.
  */
 #include "postgres.h"
 
@@ -35,6 +38,7 @@
 #include "access/xlog.h"
 #include "base/compat.h"
 #include "base/shmem.h"
+#include "base/standby.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "cluster/room.h"
@@ -60,7 +64,7 @@ enum
 };
 enum
 {
-	INCARNATION_INCARNATION = 1, INCARNATION_TIMELINE
+	INCARNATION_INCARNATION = 1, INCARNATION_LINEAGE
 };
 enum
 {
@@ -139,17 +143,25 @@ read_by_incarnation(Snapshot snapshot, const char *table, const char *index, uin
 	return look_up(table, index, snapshot, &key, 1, column, value);
 }
 
+/* *soon is set if more is known when the worker has recorded this start of the server. */
 static ConcordIncarnation
-read_incarnation(Snapshot snapshot, uint64 incarnation)
+read_incarnation(Snapshot snapshot, uint64 incarnation, bool *soon)
 {
-	Datum		timeline;
+	Datum		lineage;
+	Datum		current;
 
 	if (incarnation == ConcordShared->incarnation)
 		return CONCORD_INCARNATION_CURRENT;
 	if (!read_by_incarnation(snapshot, "incarnation", "incarnation_pkey", incarnation,
-							 INCARNATION_TIMELINE, &timeline))
+							 INCARNATION_LINEAGE, &lineage))
 		return CONCORD_INCARNATION_UNKNOWN;
-	return DatumGetInt32(timeline) == (int32) GetWALInsertionTimeLine() ?
+	if (!read_by_incarnation(snapshot, "incarnation", "incarnation_pkey",
+							 ConcordShared->incarnation, INCARNATION_LINEAGE, &current))
+	{
+		*soon = true;
+		return CONCORD_INCARNATION_OLDER_UNCERTAIN;
+	}
+	return DatumGetInt32(lineage) == DatumGetInt32(current) ?
 		CONCORD_INCARNATION_OLDER_CERTAIN : CONCORD_INCARNATION_OLDER_UNCERTAIN;
 }
 
@@ -162,20 +174,29 @@ is_below_horizon(Snapshot snapshot, uint64 incarnation, uint64 serial)
 							   &horizon) && serial < (uint64) DatumGetInt64(horizon);
 }
 
+/* P2: of a row that is seen; live was observed before. */
+static bool
+may_be_told(bool live)
+{
+	return !concord_standbys_wanted() || (!live && concord_standbys_settled(NULL));
+}
+
 /* What the snapshot shows of a transaction; live was observed before (P4). */
 static void
 observe_records(const ConcordGid *gid, Snapshot snapshot, ConcordObservation *seen)
 {
-	seen->incarnation = read_incarnation(snapshot, gid->incarnation);
+	bool		soon = false;
+
+	seen->incarnation = read_incarnation(snapshot, gid->incarnation, &soon);
 	seen->decision = read_decision(snapshot, gid->incarnation, gid->serial);
 	seen->below_horizon = is_below_horizon(snapshot, gid->incarnation, gid->serial);
-	if (seen->decision != CONCORD_DECISION_NONE &&
-		seen->incarnation != CONCORD_INCARNATION_CURRENT && !concord_recovered_is_replicated())
+	if (seen->decision != CONCORD_DECISION_NONE && !may_be_told(seen->live))
 	{
 		/* P2: not there yet, and still to come */
 		seen->decision = CONCORD_DECISION_NONE;
 		seen->live = true;
 	}
+	seen->live |= soon;
 }
 
 static const char *
@@ -187,7 +208,7 @@ explain(const ConcordObservation *seen)
 		return "The outcome was kept for concord.outcome_retention, and is deleted.";
 	if (seen->incarnation == CONCORD_INCARNATION_UNKNOWN)
 		return "The coordinator's storage knows nothing of the server start that ran it: it was put back to an earlier time.";
-	return "The coordinator was promoted from a standby since, which may have lost the decision.";
+	return "The coordinator was promoted from a standby or restored from a backup since, which may have lost the decision.";
 }
 
 static bool
@@ -255,7 +276,7 @@ outcome_of_label(const char *label)
 	found = look_up("decision", "decision_label_key", snapshot, &key, 1, DECISION_COMMITTED,
 					&committed);
 	UnregisterSnapshot(snapshot);
-	if (found && concord_recovered_is_replicated())
+	if (found && may_be_told(live))
 		return concord_verdict_name(DatumGetBool(committed) ? CONCORD_VERDICT_COMMIT :
 									CONCORD_VERDICT_ABORT);
 	return concord_verdict_name(live || found ? CONCORD_VERDICT_WAIT : CONCORD_VERDICT_UNKNOWN);

@@ -27,9 +27,6 @@ extern void concord_incarnation_await(void);
 /* The worker's: the row is committed. */
 extern void concord_incarnation_mark(void);
 
-/* Have the synchronous standbys, if there are any, what earlier incarnations wrote? */
-extern bool concord_recovered_is_replicated(void);
-
 /* ---- outcome.c ---- */
 
 /*
@@ -76,6 +73,12 @@ extern List *concord_prepared_needs(const ConcordMap *map, int coordinator);
 
 /* ---- horizon.c ---- */
 
+/*
+ * Rows of an incarnation looked at, and so deleted, at once: some tens of milliseconds of the
+ * worker's time.
+ */
+#define CONCORD_FORGET_BATCH 10000
+
 /* Decisions of one incarnation that are old enough: from lowest up to, not including, horizon. */
 typedef struct ConcordForget
 {
@@ -98,5 +101,8 @@ extern void concord_forget_limit(List *candidates, uint64 incarnation, uint64 se
 
 /* Tells this database's worker to look after all branches now; may be called anywhere. */
 extern void concord_resolver_poke(void);
+
+/* From _PG_init(): a peer's session that ends with a branch prepared does so too. */
+extern void concord_administer_init(void);
 
 #endif							/* CONCORD_COMMIT_RESOLVER_H */

@@ -153,6 +153,7 @@ reaches $m 8 'reached: a client is told abort' -DASKS=1
 reaches $m 9 'reached: an unflushed decision survives a crash'
 reaches $m 10 'reached: committed in spite of two faults' -DFAULTS=2
 reaches $m 11 'reached: aborted after two faults' -DFAULTS=2
+reaches $m 12 'reached: phase two is left to resolvers' -DPROMOTED=2
 
 if [ -n "${CONCORD_SOAK:-}" ]; then
 	holds $m 'commit: 3 participants, 3 faults, forced abort' -DN=3 -DFAULTS=3 -DFORCE=1

@@ -24,7 +24,8 @@
  *   not received the end of its branch, and shows it as prepared again.
  * - PROMOTED=ASYNC: the coordinator's standby is promoted with or without the decision, while the
  *   old server goes on and still answers who has an old map.  PROMOTED=SYNC: so too, with
- *   synchronous replication, where a decision counts only once the standby has it.
+ *   synchronous replication, where a decision counts only once the standby has it.  The session's
+ *   wait for that may be cancelled at any time.
  *
  * PROPERTIES, as assertions
  * P2 a branch is committed only if a durable decision exists.
@@ -333,9 +334,7 @@ end:
 	:: atomic { tx == RECORDING && row == WRITTEN && !flushed -> flush() }
 #if BUG == 3					/* the row is visible before it is flushed */
 	:: atomic { tx == RECORDING && row == WRITTEN -> row = VISIBLE; TX(LOCAL_COMMIT, LEAVE) }
-#elif PROMOTED == SYNC && BUG != 12 /* 12: a cancelled wait for the standby counts as waited */
-	:: atomic { tx == RECORDING && replicated -> row = VISIBLE; TX(LOCAL_COMMIT, LEAVE) }
-#else
+#else							/* the wait for the standby is over, or was cancelled */
 	:: atomic { tx == RECORDING && flushed -> row = VISIBLE; TX(LOCAL_COMMIT, LEAVE) }
 #endif
 #if BUG == 4					/* liveness left before the row is visible */
@@ -347,7 +346,12 @@ end:
 #if BUG == 6					/* an error after the decision is treated as any error */
 	:: atomic { tx == FINISHING -> SEND(rollback_prepared); tx = END_ABORTED }
 #endif
+#if PROMOTED == SYNC && BUG != 12 /* 12: a cancelled wait for the standby counts as waited */
+	:: atomic { tx == FINISHING && replicated -> SEND(commit_prepared); TX(ENDED, RELEASE) }
+	:: atomic { tx == FINISHING && !replicated -> TX(ENDED, RELEASE); SEEN(12) }
+#else
 	:: atomic { tx == FINISHING -> SEND(commit_prepared); TX(ENDED, RELEASE) }
+#endif
 	od
 }
 
@@ -737,9 +741,10 @@ proctype Quiescence()
 		:: else -> i = 0; break
 		od;
 		if
-		:: tx == END_COMMITTED -> assert(is_A || decided)
+		:: tx == END_COMMITTED && decided
+		:: tx == END_COMMITTED && !decided ->	/* the client was warned */
+			assert(is_A || (PROMOTED == SYNC && promoted && !replicated))
 		:: tx == END_ABORTED -> assert(is_A || !decided)
-		:: PROMOTED == SYNC && promoted && tx == RECORDING	/* waits for a standby that is gone */
 		:: else -> assert(is_E || tx == DEAD)
 		fi;
 		assert(is_E || !GC || (horizon && row == NO_ROW));

@@ -156,7 +156,12 @@ for my $local (0, 1)
 					ConcordTest::await(sub { return process_state($pid) eq 'T' }, 20) or die "$name: it does not stop";
 					if ($point ne 'coordinator_after_phase_two' && $point ne 'coordinator_before_prepare')
 					{
-						# the owner lives: nobody may abort, however long it takes; the resolver has looked
+						# the owner lives: nobody may abort, however long it takes; the resolvers look
+						$cluster->get($_, 'SELECT concord.resolve_transactions()') for qw(b c);
+						if ($point ne 'coordinator_after_commit')
+						{
+							is($cluster->get($_, prepared_sql()), 1, "$name: $_ is left prepared while its owner lives") for qw(b c);
+						}
 						my $seen = $point eq 'coordinator_after_commit' ? 'committed' : 'in progress';
 						is($cluster->get('c', "SELECT concord.transaction_outcome(gid) FROM (SELECT regexp_replace(gid, ':\\d+:\\d+\$', '') AS gid FROM pg_prepared_xacts LIMIT 1) AS p")
 							=~ /^(in progress|committed|)$/ ? 1 : 0, 1, "$name: $seen while it is stopped");

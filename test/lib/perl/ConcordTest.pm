@@ -552,6 +552,27 @@ sub thaw
 
 =pod
 
+=item $cluster->await_stopped($session)
+
+Waits until the session's backend has stopped itself, at a fault point with "stop". Dies if not.
+
+=cut
+
+sub await_stopped
+{
+	my ($self, $session) = @_;
+	my $pid = $session->pid;
+	await(
+		sub {
+			open my $fh, '<', "/proc/$pid/stat" or return 0;
+			return (<$fh> // '') =~ /\) T /;
+		},
+		20) or croak 'the backend does not stop';
+	return;
+}
+
+=pod
+
 =item $cluster->cancel($session, [$function])
 
 pg_cancel_backend() (or pg_terminate_backend) for a session's backend.
