@@ -854,8 +854,8 @@ CREATE FUNCTION concord.remove_node(node_name name, force boolean DEFAULT false)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_remove_node';
 COMMENT ON FUNCTION concord.remove_node(name, boolean) IS
 'Removes a node from the cluster; removing the last one ends the cluster.
-node_name: the node. force: remove it although it owns slots; these are lost, an error to use, until concord.assign_lost_slots.
-Errors: 42704 no such node; 55006 it owns slots and force is false; 0A000 it is the authority and not the last node; 25001, 08006, 08007 as add_node; 25006; 55000 not a member.';
+node_name: the node. force: remove it although it owns slots; these are lost, an error to use, until concord.assign_lost_slots; and although transactions of it are prepared, here or on other nodes, which then stay in doubt.
+Errors: 42704 no such node; 55006 it owns slots, or transactions of it are prepared, and force is false; 0A000 it is the authority and not the last node; 25001, 08006, 08007 as add_node; 25006; 55000 not a member.';
 
 CREATE FUNCTION concord.set_node(node_name name, conninfo text DEFAULT NULL, zone text DEFAULT NULL, weight real DEFAULT NULL)
 	RETURNS void

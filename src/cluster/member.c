@@ -121,6 +121,27 @@ remove_node_here(const ConcordMap *map, const char *name, bool force)
 							  2, params);
 }
 
+/* Whoever holds a branch of it could not learn how it ended.  Nodes that are away are not seen. */
+static void
+check_no_branches(const char *name)
+{
+	const char *count;
+
+	count = concord_owner_call("SELECT pg_catalog.count(*) FROM concord.transactions t"
+							   " WHERE t.state OPERATOR(pg_catalog.=)"
+							   " ANY ('{prepared,in doubt}'::pg_catalog.text[])"
+							   " AND $1::pg_catalog.name OPERATOR(pg_catalog.=)"
+							   " ANY (ARRAY[t.node, t.coordinator])", 1, &name);
+	if (strcmp(count, "0") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot remove node \"%s\" because transactions of it are prepared",
+						name),
+				 errdetail("There are %s prepared branches on it, or of transactions that it coordinates.",
+						   count),
+				 errhint("See concord.transactions. Wait until they are finished, or use force, after which they may have to be finished with concord.force_transaction().")));
+}
+
 Datum
 concord_remove_node(PG_FUNCTION_ARGS)
 {
@@ -137,6 +158,9 @@ concord_remove_node(PG_FUNCTION_ARGS)
 	map = concord_map_member();
 	if (concord_is_authority(map))
 	{
+		/* the network is asked before the lock is taken */
+		if (!PG_GETARG_BOOL(1) && map->nnodes > 1)
+			check_no_branches(params[0]);
 		concord_settle_map();
 		(void) concord_owner_call("SELECT concord._lock_identity()", 0, NULL);
 		remove_node_here(concord_lock_map(), params[0], PG_GETARG_BOOL(1));
