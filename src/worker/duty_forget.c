@@ -4,11 +4,11 @@
  *
  * WHAT: once a minute, and when _forget_decisions() asks for it: finds what is old enough
  * (commit/horizon.c), asks all nodes for what they have prepared of this coordinator, stores the
- * horizon, deletes below it; and begins again as long as there was something to delete.
+ * horizon, deletes below it; and begins again if there may be more than one batch of it.
  *
  * STATES (function on the edge)
  *		IDLE --begin_round--> ASKING (nothing is old enough: end_request, IDLE)
- *		ASKING --all have answered: apply--> IDLE, due again at once if something was deleted
+ *		ASKING --all have answered: apply--> IDLE, due again at once after a full batch
  *		ASKING --a node cannot be asked, or the deadline passed: end_request--> IDLE
  *
  * INVARIANTS: Z1 to Z4 of commit/horizon.c.  An answer counts for the round in which it was asked.
@@ -224,7 +224,8 @@ apply(void)
 			rows += forget_below(forget);
 	}
 	deleted += rows;
-	if (rows == 0)
+	/* what has become old since is left to the next round: under load there is always some */
+	if (rows < CONCORD_FORGET_BATCH)
 		end_request(deleted);
 	else
 		next_round = 0;			/* the next batch */

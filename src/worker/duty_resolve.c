@@ -11,7 +11,8 @@
  * and the doctor.
  *
  * STATES of a branch here (function on the edge)
- *		- --list_branches--> NEW (younger than concord.resolve_delay: left to its coordinator)
+ *		- --list_branches--> NEW (younger than concord.resolve_delay: left to its coordinator,
+ *		unless somebody asks for it, as the session does that ends with it)
  *		NEW --concord_outcomes_send--> ASKED
  *		ASKED --concord_outcomes_answer--> DECIDED, or NEW again for later
  *		NEW, own coordinator --judge_own--> DECIDED, or NEW again for later
@@ -68,6 +69,7 @@ typedef struct InDoubt
 	bool		commit;			/* decided: how */
 	bool		forced;			/* decided: by an administrator */
 	bool		logged;
+	bool		hurried;		/* by a request, when its node could not be asked */
 	int64		prepared_at;	/* concord_clock_ms() */
 	int			answers;		/* that said nothing, in a row */
 	int64		due;			/* to be asked, or finished, not before (concord_clock_ms()) */
@@ -76,7 +78,8 @@ typedef struct InDoubt
 } InDoubt;
 
 static HTAB *branches = NULL;
-static uint64 request = 0;		/* the last one to resolve now */
+static uint64 request = 0;		/* the last one to resolve now ... */
+static uint64 told = 0;			/* ... and the last one that was told to be done */
 
 static void
 create_table(void)
@@ -135,7 +138,6 @@ read_request(void)
 static void
 tell(bool done, int finished)
 {
-	static uint64 told = 0;
 	ConcordDatabase *entry;
 
 	if (finished == 0 && told == request)
@@ -305,12 +307,13 @@ note_branch(const ConcordPrepared *prepared)
 		memset(branch, 0, sizeof(*branch));
 		strlcpy(branch->gid, prepared->text, sizeof(branch->gid));
 		branch->parsed = prepared->gid;
+		branch->served = told;	/* it is no business of requests that were done before */
 		/* whatever the wall clock did in between: it was not prepared in the future */
 		branch->prepared_at = concord_clock_ms() -
 			Max(0, (GetCurrentTimestamp() - prepared->prepared_at) / 1000);
 	}
 	branch->listed = true;
-	if (branch->answers == 0 && !branch->decided)
+	if (branch->answers == 0 && !branch->decided && !branch->hurried)
 		branch->due = branch->prepared_at + concord_resolve_delay_ms;	/* may be set anew */
 	if (prepared->forced && !branch->forced)
 	{
@@ -462,7 +465,13 @@ ask_about(InDoubt *branch, int64 now)
 	}
 	if (!concord_ask_possible(peer))
 	{
-		branch->served = request;	/* its node is asked as soon as it can be reached */
+		/* its node is asked as soon as it can be reached */
+		if (branch->served < request)
+		{
+			branch->hurried = true;
+			branch->due = Min(branch->due, now);
+		}
+		branch->served = request;
 		return false;
 	}
 	if (peer->asked != CONCORD_ASK_OUTCOMES)
