@@ -81,9 +81,11 @@ measure_slice()
 	[ "$round" != 0 ] || seconds=1
 	await_quiet
 	before=$(ticks)
+	local run=("$PG_BIN/pgbench" -n -M prepared -c "$clients" -j $((clients < 2 ? 1 : 2))
+		-T "$seconds" -h "$CLIENT_HOST" -p "${PORT[$node]}" -f "$script")
+	[ ! -x "$script" ] || run=("$script" "$clients" "$seconds")
 	# shellcheck disable=SC2086
-	if ! timeout $((seconds + 60)) "$PG_BIN/pgbench" -n -M prepared -c "$clients" -j $((clients < 2 ? 1 : 2)) \
-		-T "$seconds" -h "$CLIENT_HOST" -p "${PORT[$node]}" -f "$script" ${PGBENCH_OPTIONS:-} >"$out" 2>&1; then
+	if ! timeout $((seconds + 60)) "${run[@]}" ${PGBENCH_OPTIONS:-} >"$out" 2>&1; then
 		note "bench: $bench $case, $contestant, $clients client(s):"
 		tail -n 5 "$out" >&2
 		return 1
@@ -99,6 +101,7 @@ measure_slice()
 }
 
 # measure <bench> <case> <clients> <contestant>=<node>:<script> ...
+# A script that is executable is run with the number of clients and the seconds, and writes what pgbench would.
 # A contestant whose slice fails is left out from then on, and its columns say so.
 measure()
 {

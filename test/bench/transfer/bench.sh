@@ -1,15 +1,17 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # transfer
 #	Two updates by key, on two nodes, in one transaction: through a third node and through one of the two, against the
-#	same two updates on one server, and through postgres_fdw, which is not atomic.
+#	same two updates on one server, through postgres_fdw, which is not atomic, and by hand: a client of both nodes that
+#	prepares and commits on one after the other (by_hand.c), with nobody to finish what it leaves when it dies.
 #
 # The keys of the first update belong to node b, those of the second to node c ("direct": both to b). Each transfer adds
 # to one balance what it takes from the other, so the sum over all nodes must not have changed, and nothing may be left
 # prepared.
 
-TRANSFER_WAYS=(direct third one_of_two postgres_fdw)
+TRANSFER_WAYS=(direct third one_of_two by_hand postgres_fdw)
 declare -A TRANSFER_NAME=([direct]="one server" [third]="pg_concord, through a third node"
-	[one_of_two]="pg_concord, through one of the two" [postgres_fdw]="postgres_fdw (not atomic)")
+	[one_of_two]="pg_concord, through one of the two" [by_hand]="PREPARE and COMMIT PREPARED by hand"
+	[postgres_fdw]="postgres_fdw (not atomic)")
 TRANSFER_OTHER=c
 
 # A script: draws :first from b and :second from a node, in one order for all, so that none waits for another in a circle.
@@ -23,6 +25,19 @@ transfer_script()
 	cat "$BENCH_HOME/transfer/$way.sql"
 }
 
+by_hand_build()
+{
+	local node to=()
+
+	for node in "$OWNER" "$TRANSFER_OTHER"; do
+		to+=("host=$CLIENT_HOST port=${PORT[$node]}")
+	done
+	gcc -O2 -Wall -Wextra -I "$("$PG_CONFIG" --includedir)" "$BENCH_HOME/transfer/by_hand.c" -o "$work/by_hand" \
+		-L "$("$PG_CONFIG" --libdir)" -lpq
+	printf '#!/bin/sh\nexec "%s" "%s" "%s" "$@"\n' "$work/by_hand" "${to[@]}" >"$work/transfer.by_hand"
+	chmod +x "$work/by_hand" "$work/transfer.by_hand"
+}
+
 transfer_setup()
 {
 	local node way second
@@ -32,7 +47,9 @@ transfer_setup()
 			sql "$node" -f "$BENCH_HOME/routed/accounts.sql" -v node="$node" -v rows="${ROWS:-300000}"
 	done
 	sql "$ENTRY" -f "$BENCH_HOME/transfer/fdw.sql" -v first="${PORT[$OWNER]}" -v second="${PORT[$TRANSFER_OTHER]}"
+	by_hand_build
 	for way in "${TRANSFER_WAYS[@]}"; do
+		[ "$way" != by_hand ] || continue
 		second=$TRANSFER_OTHER
 		[ "$way" != direct ] || second=$OWNER
 		transfer_script "$way" "$second" >"$work/transfer.$way"
