@@ -77,4 +77,11 @@
 	(((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_defined)
 #endif
 
+/* 17 renamed the look into the client's input that has been received (libpq/libpq.h) */
+#if PG_VERSION_NUM >= 170000
+#define concord_client_input_waits() (pq_buffer_remaining_data() > 0)
+#else
+#define concord_client_input_waits() pq_buffer_has_data()
+#endif
+
 #endif							/* CONCORD_COMPAT_H */

@@ -7,6 +7,7 @@
  * is not known.
  *
  * PATHS (core/commit.h has the rules)
+ *		one statement is all		it has committed by itself (peer/statement.c): nothing to do
  *		nothing remote written		readers are ended; the local commit is PostgreSQL's own
  *		one writer, nothing here	plain COMMIT there: its answer is the decision
  *		otherwise					two phases
@@ -34,8 +35,11 @@
  * K2 A gid that was reported to the client, or a label, is always recorded: such a transaction
  *    takes two phases even with a single writer, so that the absence of a decision means abort.
  *
- * COST of two phases with n writers: one round trip for PREPARE and one for COMMIT PREPARED,
- * each in parallel; two flushes on each participant, one here.
+ * COST beside the statements' own round trips (test/t/012_round_trips.pl counts):
+ *		one statement is all		none: its round trip is the commit's too; one flush there
+ *		one phase					one round trip for COMMIT; one flush there
+ *		two phases, n writers		one round trip for PREPARE and one for COMMIT PREPARED, each in
+ *									parallel; two flushes on each participant, one here
  *
  * WHAT IT DOES NOT DO: serialize readers across nodes (SERIALIZABLE holds on each node by itself).
  */

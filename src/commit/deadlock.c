@@ -10,7 +10,8 @@
  *	  can be waited for, in EXCEPTION blocks, while parsing and at COMMIT too.  It only knows
  *	  nothing of nodes.
  *
- * THE TIMER is started with a transaction's first branch, and in a branch's session with its BEGIN.
+ * THE TIMER is started with a transaction's first branch, and in a branch's session with its BEGIN
+ * or, without one, with its statement.
  * Its handler starts it again as long as a transaction runs, and an error stops it with all other
  * timers, so a ROLLBACK TO starts it, too.  It runs in a signal handler: it reads its own
  * process's entry, and sets a flag and a latch.
@@ -204,14 +205,18 @@ watch_coordinator(void)
 		watch("", 0);
 }
 
-/* BEGIN in a session that another node's session has opened (D1). */
+/* A transaction begins in a session that another node's session has opened (D1), if it is one. */
 static void
 watch_branch(void)
 {
 	const char *name = application_name + strlen(PEER_PREFIX);
-	const char *slash = strrchr(name, '/');
+	const char *slash;
 	char		node[NAMEDATALEN];
 
+	if (strncmp(application_name, PEER_PREFIX, strlen(PEER_PREFIX)) != 0 ||
+		ConcordDeadlockShared == NULL)
+		return;
+	slash = strrchr(name, '/');
 	if (slash == NULL || slash == name || slash - name >= NAMEDATALEN || atoi(slash + 1) <= 0)
 		return;
 	memcpy(node, name, slash - name);
@@ -291,6 +296,9 @@ describe_to_client(ErrorData *edata)
 static void
 run_statement(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
+	if (!IsTransactionBlock() && ConcordDeadlockShared != NULL &&
+		concord_watched(concord_my_procno()) == NULL)
+		watch_branch();
 #if PG_VERSION_NUM >= 180000
 	if (previous_run)
 		previous_run(query, direction, count);
@@ -345,9 +353,7 @@ deadlock_utility(PlannedStmt *statement, const char *source, bool read_only_tree
 	{
 		TransactionStmtKind kind = ((TransactionStmt *) statement->utilityStmt)->kind;
 
-		if ((kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START) &&
-			strncmp(application_name, PEER_PREFIX, strlen(PEER_PREFIX)) == 0 &&
-			ConcordDeadlockShared != NULL)
+		if (kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START)
 			watch_branch();
 	}
 	if (watching)

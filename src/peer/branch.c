@@ -6,7 +6,8 @@
  * business (src/commit/coordinator.c); until then, and on abort, the branch just follows.
  *
  * INVARIANTS
- * B1 A branch has the isolation level, read-only and deferrable state of the local transaction.
+ * B1 A branch has the isolation level, read-only and deferrable state of the local transaction:
+ *    BEGIN says them unless they are the defaults that the peer's session was told.
  * B2 The peer's savepoints s2 .. s<saved_level> stand for the local nest levels 2 ..
  *    saved_level.  Levels above release_to were released locally; their RELEASE travels with
  *    the next statement.
@@ -18,11 +19,14 @@
  * B5 The answer to PREPARE is consumed before anything else is said about that gid on the
  *    connection; if it cannot be, the connection is closed.
  *
+ * COST: BEGIN travels with the first statement; PREPARE TRANSACTION, COMMIT PREPARED and COMMIT are
+ * a flush of one command each.  What PREPARE needs beside is done by the peer (shard/hello.c, H7).
+ *
  * WHAT IF
  *	- this backend dies: sockets close, peers roll back all that was neither committed nor prepared.
  *	- the peer dies before COMMIT or PREPARE: 08006 here, nothing is committed anywhere.
- *	- the answer to a one-phase COMMIT is lost: 08007; the write is there or not, and nothing
- *	  else depends on it.
+ *	- the answer to a one-phase COMMIT, or to a statement that commits by itself (statement.c), is
+ *	  lost: 08007; the write is there or not, and nothing else depends on it.
  *	- a cancel arrives while a one-phase COMMIT is unanswered: it is held back until the answer
  *	  or the cleanup timeout, so that the client is never told "canceled" about what was committed.
  *	- a serializable reader's COMMIT fails: it is awaited, and its 40001 is raised before
@@ -47,6 +51,9 @@ void		(*concord_first_branch_hook) (void) = NULL;
 /* The running transaction's client was told about SERIALIZABLE over several nodes. */
 static bool serializable_warned = false;
 
+/* W3: interrupts are held until the transaction ends. */
+static bool interrupts_held = false;
+
 /* Called before a statement starts: from now on the transaction's end concerns us. */
 void
 concord_branch_in_use(void)
@@ -54,6 +61,14 @@ concord_branch_in_use(void)
 	if (!any_branch && concord_first_branch_hook != NULL)
 		concord_first_branch_hook();
 	any_branch = true;
+}
+
+/* W3: a statement that commits by itself has done so, only the local transaction's end is left. */
+void
+concord_branch_hold_interrupts(void)
+{
+	HOLD_INTERRUPTS();
+	interrupts_held = true;
 }
 
 /* -------------------------------------------------------------- begin */
@@ -94,14 +109,18 @@ concord_branch_warn(void)
 			 errhint("Lock what must not change between nodes.")));
 }
 
+/* B1 */
 static void
 send_begin(ConcordConn *conn)
 {
-	char		sql[100];
+	char		sql[100] = "BEGIN";
 
-	snprintf(sql, sizeof(sql), "BEGIN ISOLATION LEVEL %s, %s, %s", isolation_name(),
-			 XactReadOnly ? "READ ONLY" : "READ WRITE",
-			 XactDeferrable ? "DEFERRABLE" : "NOT DEFERRABLE");
+	/* with its settings the session was told these defaults */
+	if (!conn->settings.known || XactIsoLevel != XACT_READ_COMMITTED || XactReadOnly ||
+		XactDeferrable)
+		snprintf(sql, sizeof(sql), "BEGIN ISOLATION LEVEL %s, %s, %s", isolation_name(),
+				 XactReadOnly ? "READ ONLY" : "READ WRITE",
+				 XactDeferrable ? "DEFERRABLE" : "NOT DEFERRABLE");
 	concord_conn_repeated(conn, CMD_CONTROL, sql);
 	conn->branch = CONCORD_BRANCH_OPEN;
 	conn->begin_level = GetCurrentTransactionNestLevel();
@@ -222,8 +241,9 @@ send_commit(ConcordConn *conn)
 		(void) PQflush(conn->pg);
 }
 
-static void
-outcome_unknown(ConcordConn *conn)
+/* 08007 */
+void
+concord_branch_outcome_unknown(ConcordConn *conn)
 {
 	char	   *detail = conn->error.detail != NULL ? pstrdup(conn->error.detail) : NULL;
 
@@ -232,7 +252,7 @@ outcome_unknown(ConcordConn *conn)
 			 errmsg("it is not known whether the transaction was committed on node \"%s\"",
 					conn->name),
 			 detail != NULL ? errdetail_internal("%s", detail) :
-			 errdetail("The node did not answer COMMIT in time."),
+			 errdetail("The node did not answer in time."),
 			 errhint("Look for the transaction's effects before repeating it.")));
 }
 
@@ -248,22 +268,20 @@ await_commit(ConcordConn *conn)
 		TimestampTz now;
 		long		timeout_ms = 1000;
 
-		concord_conn_advance(conn);
-		if (conn->lost || conn->queue_length == 0)
-			break;
 		if (interrupted == 0 && INTERRUPTS_PENDING_CONDITION() &&
 			(QueryCancelPending || ProcDiePending))
 			interrupted = GetCurrentTimestamp();
 		now = interrupted != 0 || concord_statement_deadline_ms > 0 ? GetCurrentTimestamp() : start;
 		if (interrupted != 0 &&
 			now >= TimestampTzPlusMilliseconds(interrupted, concord_cleanup_timeout_ms))
-			outcome_unknown(conn);
+			concord_branch_outcome_unknown(conn);
 		if (concord_statement_deadline_ms > 0 &&
 			now >= TimestampTzPlusMilliseconds(start, concord_statement_deadline_ms))
-			outcome_unknown(conn);
+			concord_branch_outcome_unknown(conn);
 		if (concord_statement_deadline_ms > 0)
 			timeout_ms = Min(timeout_ms, concord_statement_deadline_ms);
 		concord_conn_wait(&conn, 1, timeout_ms);
+		concord_conn_advance(conn);
 	}
 }
 
@@ -287,7 +305,7 @@ commit_and_check(ConcordConn *conn)
 	if (conn->commit_error.message != NULL)
 		concord_conn_throw(conn, &conn->commit_error);
 	if (conn->lost && conn->wrote && conn->commit_tag[0] == '\0')
-		outcome_unknown(conn);
+		concord_branch_outcome_unknown(conn);
 	if (conn->lost && conn->commit_tag[0] == '\0')
 		concord_conn_throw(conn, &conn->error);
 	if (strcmp(conn->commit_tag, "COMMIT") != 0)
@@ -324,9 +342,6 @@ send_prepare(ConcordConn *conn, const char *gid)
 	conn->flushes++;
 	conn->answered = false;
 	conn->started_at = 0;
-	concord_conn_repeated(conn, CMD_CONTROL, "SET CONSTRAINTS ALL IMMEDIATE");
-	/* only who has prepared it can finish it: that shall be the connection's own role */
-	concord_conn_repeated(conn, CMD_CONTROL, "SET LOCAL ROLE NONE");
 	conn->branch = CONCORD_BRANCH_PREPARING;
 	concord_conn_control(conn, CMD_PREPARE_BRANCH, sql);
 	concord_conn_sync(conn);
@@ -508,9 +523,13 @@ xact_callback(XactEvent event, void *arg)
 					 errhint("Use COMMIT.")));
 			break;
 		case XACT_EVENT_COMMIT:
+			if (interrupts_held)
+				RESUME_INTERRUPTS();
+			interrupts_held = false;
 			end_of_transaction(true);
 			break;
 		case XACT_EVENT_ABORT:
+			interrupts_held = false;	/* the error has let go of them */
 			end_of_transaction(false);
 			break;
 		default:

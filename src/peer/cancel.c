@@ -152,22 +152,26 @@ void
 concord_conn_drain(ConcordConn **conns, int n, TimestampTz until)
 {
 	struct pollfd pfd[MAX_POLLED];	/* no allocation that could fail here */
+	ConcordConn *polled[MAX_POLLED];
+	int			waiting = 0;
 	bool		interrupted = false;
 
 	for (;;)
 	{
-		int			waiting = 0;
 		long		left;
 
-		for (int i = 0; i < n; i++)
+		/* what was just sent cannot be answered yet: the first look is after the first wait */
+		for (int i = 0; i < waiting; i++)
+			if (pfd[i].revents != 0)
+				concord_conn_advance(polled[i]);
+		waiting = 0;
+		for (int i = 0; i < n && waiting < MAX_POLLED; i++)
 		{
 			ConcordConn *conn = conns[i];
 
-			concord_conn_advance(conn);
 			if (conn->lost || conn->pg == NULL || conn->queue_length == 0)
 				continue;
-			if (waiting == MAX_POLLED)
-				break;
+			polled[waiting] = conn;
 			pfd[waiting].fd = PQsocket(conn->pg);
 			pfd[waiting].events = POLLIN | (PQflush(conn->pg) > 0 ? POLLOUT : 0);
 			pfd[waiting++].revents = 0;

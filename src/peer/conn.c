@@ -352,21 +352,24 @@ concord_conn_alive(ConcordConn *conn)
 {
 	if (!conn->connected || PQstatus(conn->pg) != CONNECTION_OK)
 		return false;
+	if (conn->queue_length > 0)
+		concord_conn_advance(conn);
+	if (conn->lost || conn->pg == NULL)
+		return false;
+	/* also behind late answers: the end of the connection */
 	if (concord_wire_ready(conn->pg, PGRES_POLLING_READING))
 	{
-		if (PQconsumeInput(conn->pg) == 0 || PQstatus(conn->pg) != CONNECTION_OK)
+		if (PQconsumeInput(conn->pg) == 0)
 			return false;
-		if (conn->queue_length > 0)
-			concord_conn_advance(conn);
-		else
-		{
-			/* notices or parameter reports; a FATAL message shows as a closed connection next */
+		/* notices or parameter reports; a FATAL message shows as a closed connection next */
+		if (conn->queue_length == 0)
 			(void) PQisBusy(conn->pg);
-			if (PQconsumeInput(conn->pg) == 0)
-				return false;
-		}
+		else
+			concord_conn_advance(conn);
+		if (conn->lost || PQconsumeInput(conn->pg) == 0)
+			return false;
 	}
-	return conn->pg != NULL && PQstatus(conn->pg) == CONNECTION_OK &&
+	return PQstatus(conn->pg) == CONNECTION_OK &&
 		conn->branch == CONCORD_BRANCH_NONE && conn->error.message == NULL;
 }
 

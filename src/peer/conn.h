@@ -13,6 +13,7 @@
  *		OPEN --concord_branches_prepare--> PREPARING --answer--> PREPARED, or NONE if refused
  *		PREPARED --concord_branches_finish (COMMIT PREPARED)--> NONE
  *		PREPARING, PREPARED --abort: drained, ROLLBACK PREPARED sent--> NONE
+ *		NONE --concord_conn_send of a whole transaction--> NONE (it commits by itself: conn->whole)
  *		any but NONE --connection lost--> LOST --end of transaction--> NONE, closed (what was
  *		prepared there is left to the peer's resolver)
  *
@@ -149,6 +150,9 @@ struct ConcordConn
 	bool		described;
 	bool		answered;		/* its answers are complete (or it failed) */
 	bool		any_answer;		/* something came back since it was sent */
+	ConcordWhole whole;			/* it was sent without BEGIN: it commits by itself */
+	bool		completed;		/* it was executed; the commit is next if it is whole */
+	bool		ended;			/* the peer's session said that it ends */
 	int			attempts;
 	int64		rows;
 	char	  **row_values;
@@ -200,6 +204,8 @@ extern void concord_branch_in_use(void);
 extern void concord_branch_warn(void);
 extern void concord_branch_begin(ConcordConn *conn);
 extern void concord_branch_rollback(ConcordConn *conn);
+extern void concord_branch_hold_interrupts(void);
+extern void concord_branch_outcome_unknown(ConcordConn *conn) pg_attribute_noreturn();
 
 /* peer.c */
 extern void concord_conn_await(ConcordConn **conns, int n);

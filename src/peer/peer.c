@@ -8,7 +8,8 @@
  * tcp_user_timeout find a vanished host within 30 s), concord.statement_deadline, an interrupt
  * (cancel, statement_timeout, termination), or when the worker has declared the node down:
  * heartbeats travel on their own connection, so a long statement on a healthy node is never
- * given up.
+ * given up.  A statement that commits by itself is not just given up, for it may be committed by
+ * then: it is cancelled, and its answer, or its missing answer, is what the caller is told.
  */
 #include "postgres.h"
 
@@ -17,6 +18,7 @@
 #include "access/xact.h"
 #include "base/errors.h"
 #include "base/settings.h"
+#include "base/shmem.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -25,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #define HEALTH_CHECK_MS 1000
+#define SOON_MS			10		/* one answer is waited for before all the others are */
 
 void		(*concord_writing_hook) (void) = NULL;
 
@@ -54,6 +57,7 @@ concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
 	conn->source = source;
 	conn->described = conn->answered = conn->any_answer = false;
 	conn->begun_now = false;
+	conn->whole = CONCORD_PART;
 	conn->replan = false;
 	conn->attempts = 0;
 	conn->rows = 0;
@@ -73,11 +77,31 @@ peer_is_down(ConcordConn *conn)
 	return conn->shared != NULL && conn->shared->health == CONCORD_DOWN;
 }
 
+/*
+ * The answer to a statement that commits by itself is waited for no longer: stops it on the peer.
+ * Returns if it was committed all the same or the peer's error tells why it was not; raises 08007
+ * if neither can be found out (W2).
+ */
+static void
+stop_whole(ConcordConn *conn)
+{
+	if (concord_conn_quiesce(conn))
+		return;
+	concord_conn_close(conn);	/* C3 */
+	concord_branch_outcome_unknown(conn);
+}
+
 static void
 give_up(ConcordConn *conn, int timeout_ms)
 {
 	bool		connected = conn->connected;
 
+	if (conn->whole == CONCORD_WHOLE_WRITE)
+	{
+		stop_whole(conn);
+		if (conn->error.message == NULL)
+			return;
+	}
 	ereport(ERROR,
 			(errcode(connected ? ERRCODE_CONNECTION_FAILURE :
 					 ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
@@ -86,7 +110,10 @@ give_up(ConcordConn *conn, int timeout_ms)
 			 errdetail("It does not answer heartbeats.")));
 }
 
-/* Raises when a connection has been waited for long enough. */
+/*
+ * Raises when a connection has been waited for long enough, unless it turns out that its statement
+ * has committed by itself.
+ */
 static void
 check_deadline(ConcordConn *conn, TimestampTz now, bool waited)
 {
@@ -131,19 +158,67 @@ all_connected(ConcordConn **conns, int n)
 	return true;
 }
 
+/*
+ * Waits until something comes from one of the unanswered connections. The usual case is that all
+ * answers come soon and all are needed: then it is cheaper to wait for one after the other.
+ */
+static void
+wait_for_any(ConcordConn **conns, int n, long timeout_ms, bool soon)
+{
+	ConcordConn *first = NULL;
+	int			unanswered = 0;
+
+	for (int i = 0; i < n; i++)
+		if (!conns[i]->answered && unanswered++ == 0)
+			first = conns[i];
+	if (unanswered == 1)
+		concord_conn_wait(&first, 1, timeout_ms);
+	else if (soon && first->connected)
+		concord_conn_wait(&first, 1, Min(timeout_ms, SOON_MS));
+	else
+		concord_conn_wait(conns, n, timeout_ms);
+}
+
+/* Was something sent to all of them?  Then the first thing to do is to wait, not to look. */
+static bool
+all_were_sent(ConcordConn **conns, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!conns[i]->connected || conns[i]->answered)
+			return false;
+	return n > 0;
+}
+
+/* A cancel request that comes meanwhile ends it, but stays pending for a whole statement (W3). */
+static void
+wait_interruptibly(ConcordConn **conns, int n, long timeout_ms, bool soon)
+{
+	bool		whole = conns[0]->whole == CONCORD_WHOLE_WRITE;
+
+	if (whole)
+		HOLD_CANCEL_INTERRUPTS();
+	CHECK_FOR_INTERRUPTS();
+	wait_for_any(conns, n, timeout_ms, soon);
+	CHECK_FOR_INTERRUPTS();
+	if (whole)
+		RESUME_CANCEL_INTERRUPTS();
+	if (whole && QueryCancelPending)
+		stop_whole(conns[0]);
+}
+
 /* until_sent: only until every statement is on its way */
 static void
 wait_for_answers(ConcordConn **conns, int n, bool until_sent)
 {
 	bool		waited = false;
 
-	while (advance_all(conns, n) > 0)
+	while ((!waited && all_were_sent(conns, n)) || advance_all(conns, n) > 0)
 	{
 		long		timeout_ms = HEALTH_CHECK_MS;
 
 		if (until_sent && all_connected(conns, n))
 			break;
-		if (waited || !conns[0]->connected || concord_statement_deadline_ms > 0 || n > 1)
+		if (waited || !conns[0]->connected || concord_statement_deadline_ms > 0)
 		{
 			TimestampTz now = GetCurrentTimestamp();
 
@@ -154,11 +229,31 @@ wait_for_answers(ConcordConn **conns, int n, bool until_sent)
 		if (concord_statement_deadline_ms > 0)
 			timeout_ms = Min(timeout_ms, concord_statement_deadline_ms);
 		timeout_ms = Min(timeout_ms, concord_connect_timeout_ms);
-		CHECK_FOR_INTERRUPTS();
-		concord_conn_wait(conns, n, timeout_ms);
-		CHECK_FOR_INTERRUPTS();
+		if (!conns[0]->answered || n > 1)
+			wait_interruptibly(conns, n, timeout_ms, !waited);
 		waited = true;
 	}
+}
+
+/* The same for one statement that commits by itself: then, what it means for the transaction. */
+static void
+wait_for_whole(ConcordConn *conn)
+{
+	wait_for_answers(&conn, 1, false);
+	if (conn->whole != CONCORD_WHOLE_WRITE)
+		return;					/* sent again, over a new connection, with BEGIN */
+	if (conn->lost && (conn->completed || !conn->ended))
+		concord_branch_outcome_unknown(conn);	/* W2 */
+	if (conn->error.message != NULL)
+	{
+		/* perhaps the peer was cancelled since we are */
+		CHECK_FOR_INTERRUPTS();
+		return;
+	}
+	concord_branch_hold_interrupts();
+	/* the tag tells; the peer's report of its transaction id ends with its transaction */
+	if (conn->rows > 0)
+		concord_count(CONCORD_COUNT_COMMITTED_1PC);
 }
 
 /*
@@ -181,6 +276,14 @@ may_start_again(ConcordConn **conns, int n)
 		}
 	}
 	return stale;
+}
+
+/* W4 */
+static bool
+refused_to_write(ConcordConn *conn)
+{
+	return conn->whole == CONCORD_WHOLE_READ && !conn->lost &&
+		conn->error.sqlstate == ERRCODE_NO_ACTIVE_SQL_TRANSACTION;
 }
 
 static void
@@ -243,14 +346,17 @@ concord_peer_sent(ConcordConn **conns, int n)
 		wait_for_answers(conns, n, true);
 }
 
-bool
+ConcordFinish
 concord_peer_finish(ConcordConn **conns, int n)
 {
 	ConcordConn *failed;
 
 	do
 	{
-		wait_for_answers(conns, n, false);
+		if (n == 1 && conns[0]->whole == CONCORD_WHOLE_WRITE)
+			wait_for_whole(conns[0]);
+		else
+			wait_for_answers(conns, n, false);
 		failed = NULL;
 		for (int i = 0; i < n && failed == NULL; i++)
 			if (conns[i]->error.message != NULL)
@@ -259,10 +365,15 @@ concord_peer_finish(ConcordConn **conns, int n)
 
 	if (failed != NULL)
 	{
+		if (refused_to_write(failed))
+		{
+			start_over(conns, n);
+			return CONCORD_REFUSED_WRITE;
+		}
 		if (may_start_again(conns, n))
 		{
 			start_over(conns, n);
-			return false;
+			return CONCORD_REFUSED_STALE;
 		}
 		concord_conn_throw(failed, &failed->error);
 	}
@@ -272,7 +383,7 @@ concord_peer_finish(ConcordConn **conns, int n)
 		if (conns[i]->wrote && concord_writing_hook != NULL)
 			concord_writing_hook();
 	}
-	return true;
+	return CONCORD_DONE;
 }
 
 int64
@@ -327,7 +438,7 @@ concord_peer_type(const ConcordTarget *target, Oid type)
 	values[0] = format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY);
 	query.hash = concord_query_hash(query.sql, 0, NULL);
 	conn = concord_peer_start(target, &query, &sink, 0);
-	if (!concord_peer_finish(&conn, 1))
+	if (concord_peer_finish(&conn, 1) != CONCORD_DONE)
 		return InvalidOid;		/* stale map: the statement itself will find out */
 	if (!OidIsValid(remote))
 		ereport(ERROR,

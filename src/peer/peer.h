@@ -30,6 +30,17 @@ typedef struct ConcordTarget
 	int64		epoch;			/* of the map that chose this node */
 } ConcordTarget;
 
+/*
+ * Is a statement the whole transaction of its caller, so that it may commit by itself, without
+ * BEGIN and COMMIT (statement.c)?
+ */
+typedef enum ConcordWhole
+{
+	CONCORD_PART,				/* no */
+	CONCORD_WHOLE_READ,			/* yes, and it does not write, or else is refused there */
+	CONCORD_WHOLE_WRITE			/* yes, and it may write; its rows must not be wanted */
+} ConcordWhole;
+
 typedef struct ConcordRemoteQuery
 {
 	const char *sql;			/* one statement */
@@ -40,6 +51,7 @@ typedef struct ConcordRemoteQuery
 	const int  *lengths;		/* of binary values */
 	const int  *formats;		/* 0 text, 1 binary */
 	bool		wants_rows;		/* false: rows are read and thrown away */
+	ConcordWhole whole;
 } ConcordRemoteQuery;
 
 /* Receives rows as they come; called while others may still be answering. May raise errors. */
@@ -71,16 +83,26 @@ extern ConcordConn *concord_peer_start(const ConcordTarget *target, const Concor
  */
 extern void concord_peer_sent(ConcordConn **conns, int n);
 
+typedef enum ConcordFinish
+{
+	CONCORD_DONE,
+	CONCORD_REFUSED_STALE,		/* the peer has a newer map */
+	CONCORD_REFUSED_WRITE		/* sent as CONCORD_WHOLE_READ, it wrote */
+} ConcordFinish;
+
 /*
  * Waits until all of the started statements have answered; rows go to the sinks. Raises the
  * first error of a peer with its SQLSTATE and the node's name (after which the local
- * (sub)transaction must abort).
+ * (sub)transaction must abort); 08007 when a statement that commits by itself was sent and its
+ * outcome is not known.
  *
- * Returns true, or false if a peer answered "stale map" and every branch concerned was begun by
- * these very statements: then they have been rolled back and the caller may refresh its map and
- * start again. Raises 0A000 when it becomes known that the transaction has written on two nodes.
+ * If a peer refused, and every branch concerned was begun by these very statements, they have
+ * been rolled back, and the caller may start again: with a newer map, or as CONCORD_PART.
+ *
+ * When a CONCORD_WHOLE_WRITE is done it is committed, so interrupts are held until the end of the
+ * local transaction.
  */
-extern bool concord_peer_finish(ConcordConn **conns, int n);
+extern ConcordFinish concord_peer_finish(ConcordConn **conns, int n);
 
 /* Rows affected, as the last finished statement's command tag said. */
 extern int64 concord_peer_rows(ConcordConn *conn);
@@ -113,7 +135,7 @@ extern void concord_branch_end_reader(ConcordConn *conn);
 extern void concord_branch_commit(ConcordConn *conn);
 
 /*
- * Checks deferred constraints and prepares all the branches in parallel under their gids;
+ * Prepares all the branches in parallel under their gids (which checks deferred constraints);
  * raises the first error (the abort that follows rolls back what was prepared). Can be cancelled.
  */
 extern void concord_branches_prepare(ConcordConn **conns, char (*gids)[CONCORD_GID_SIZE], int n);

@@ -10,6 +10,26 @@
  * a transaction's first statement and statement + SYNC for the others.  An error skips
  * everything up to SYNC, so the statement never runs on a peer that refused the hello.
  *
+ * A statement that is its caller's whole transaction (shard/whole.c finds out) is sent as
+ *
+ *		[PREPARE] statement SYNC
+ *
+ * and commits by itself at SYNC: one round trip in all, and one flush there if it wrote.
+ * INVARIANTS
+ * W1 It is sent so only where hello and settings have been told, the default characteristics of
+ *    transactions among them: the peer's transaction has those of the caller's.
+ * W2 A WHOLE_WRITE is never sent again, unless it is certain that it was not committed: an error
+ *    came for it, or the session said that it ends before it said that the statement was executed.
+ *    If the connection is lost otherwise, the caller is told 08007; nobody can know, once it was
+ *    sent.  (A connection that is found dead before that is replaced.)
+ * W3 Nothing of ours can fail after it was committed: its rows are not wanted, it is its caller's
+ *    last statement, and interrupts are held from its answer to the end of the local transaction.
+ *    A cancel request before the answer is passed on, and it depends on the answer what the
+ *    caller is told.
+ * W4 A WHOLE_READ does not commit what it wrote (notifications aside): the peer refuses (25P01) one
+ *    that has taken a transaction id, and it is sent again with BEGIN.  So it can be repeated like
+ *    any reader, and an error in the caller's handling of its rows leaves nothing behind.
+ *
  * ANSWERS are consumed in the order of queue[] (C1).  Rows go to the sink one by one (single-row
  * mode), so that memory does not grow with the result.  Nothing is raised while answers are
  * consumed, except by the sink; the first error is kept and raised by concord_peer_finish().
@@ -19,7 +39,8 @@
  * but not an error before it in the same flush.
  *
  * RETRIES, all before anything was believed or could have been committed:
- *	- a cached connection that turns out dead at a branch's first statement is opened again once;
+ *	- a cached connection that turns out dead at a branch's first statement is opened again once
+ *	  (but see W2);
  *	- a cached plan whose result type changed on the peer is planned again once, if the branch
  *	  was begun in the same flush;
  *	- a stale map is the caller's to retry.
@@ -49,7 +70,10 @@
 	"pg_catalog.set_config('DateStyle', $3, false), " \
 	"pg_catalog.set_config('IntervalStyle', $4, false), " \
 	"pg_catalog.set_config('extra_float_digits', $5, false), " \
-	"pg_catalog.set_config('lock_timeout', $6, false)"
+	"pg_catalog.set_config('lock_timeout', $6, false), " \
+	"pg_catalog.set_config('default_transaction_isolation', 'read committed', false), " \
+	"pg_catalog.set_config('default_transaction_read_only', 'off', false), " \
+	"pg_catalog.set_config('default_transaction_deferrable', 'off', false)"
 
 uint64
 concord_query_hash(const char *sql, int nparams, const Oid *types)
@@ -259,22 +283,29 @@ settings_are_current(ConcordSessionSettings *told, const char *timezone)
 		strcmp(told->search_path, namespace_search_path) == 0;
 }
 
+static const char *
+timezone_name(void)
+{
+	const char *name = pg_get_timezone_name(session_timezone);
+
+	return name != NULL ? name : "UTC";
+}
+
 /*
- * Tells the peer's session the caller's search_path and formats.  It is set inside the branch and
- * is undone with it, so after every rollback (also to a savepoint) it counts as unknown.
+ * Tells the peer's session the caller's search_path and formats, and what plain BEGIN shall mean.
+ * It is set inside the branch and is undone with it, so after every rollback (also to a savepoint)
+ * it counts as unknown.
  */
 static void
 send_settings(ConcordConn *conn)
 {
 	ConcordSessionSettings *told = &conn->settings;
-	const char *timezone = pg_get_timezone_name(session_timezone);
+	const char *timezone = timezone_name();
 	char		float_digits[16];
 	char		lock_timeout[16];
 	const char *values[6];
 	ConcordRemoteQuery settings = {.sql = SETTINGS_SQL, .nparams = 6, .values = values};
 
-	if (timezone == NULL)
-		timezone = "UTC";
 	if (settings_are_current(told, timezone))
 		return;
 
@@ -301,16 +332,31 @@ send_settings(ConcordConn *conn)
 	send_execution(conn, CMD_SETTINGS, &settings);
 }
 
+/* W1 */
+static ConcordWhole
+may_commit_by_itself(ConcordConn *conn, const ConcordTarget *target)
+{
+	return conn->branch == CONCORD_BRANCH_NONE && conn->told_epoch == target->epoch &&
+		settings_are_current(&conn->settings, timezone_name()) ? conn->query->whole : CONCORD_PART;
+}
+
 /* Sends conn->query with all that must precede it; the connection is connected. */
 void
 concord_conn_send_query(ConcordConn *conn, const ConcordTarget *target)
 {
 	conn->flushes++;
+	conn->completed = conn->ended = false;
+	conn->whole = may_commit_by_itself(conn, target);
 	/* parts of the flush may be sent under a lost connection: libpq then ignores them */
-	concord_branch_begin(conn);
-	if (conn->told_epoch != target->epoch)
-		send_hello(conn, target);
-	send_settings(conn);
+	if (conn->whole != CONCORD_PART)
+		conn->begun_now = true;
+	else
+	{
+		concord_branch_begin(conn);
+		if (conn->told_epoch != target->epoch)
+			send_hello(conn, target);
+		send_settings(conn);
+	}
 	send_execution(conn, CMD_STATEMENT, conn->query);
 	concord_conn_sync(conn);
 	if (conn->pg != NULL && PQstatus(conn->pg) == CONNECTION_OK)
@@ -481,8 +527,11 @@ take_success(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 		case CMD_STATEMENT:
 			deliver_rows(conn, result);
 			if (PQresultStatus(result) != PGRES_SINGLE_TUPLE)
+			{
+				conn->completed = true;
 				conn->rows = PQcmdTuples(result)[0] != '\0' ?
 					strtoll(PQcmdTuples(result), NULL, 10) : 0;
+			}
 			break;
 		case CMD_PREPARE_BRANCH:
 			/* a failed transaction answers PREPARE with the tag ROLLBACK */
@@ -513,9 +562,6 @@ take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 		case PGRES_PIPELINE_ABORTED:
 			if (command->kind == CMD_HELLO)
 				conn->told_epoch = 0;
-			/* deferred constraints failed: the branch is still there, failed */
-			if (command->kind == CMD_PREPARE_BRANCH)
-				conn->branch = CONCORD_BRANCH_OPEN;
 			break;
 		case PGRES_COPY_IN:
 		case PGRES_COPY_OUT:
@@ -527,10 +573,29 @@ take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 			if (command->kind == CMD_HELLO)
 				conn->told_epoch = 0;
 			if (command->kind == CMD_PREPARE_BRANCH)
-				conn->branch = CONCORD_BRANCH_NONE; /* the peer has rolled it back */
+			{
+				/* PREPARE rolls back if it fails; if it was not even tried, the close does */
+				conn->branch = CONCORD_BRANCH_NONE;
+				conn->invalidated = true;
+			}
+			conn->ended = conn->ended || ends_session(result);
 			keep_error(conn, command, result);
 			break;
 	}
+}
+
+/*
+ * SYNC itself failed, so did the commit of a whole statement.  How libpq goes on from there depends
+ * on its version: the connection is closed at the end of the transaction.
+ */
+static void
+sync_failed(ConcordConn *conn)
+{
+	conn->invalidated = true;
+	if (conn->queue_length > 1)
+		concord_conn_lost(conn);
+	conn->queue_length = 0;
+	conn->answered = true;
 }
 
 /* The SYNC of the running statement was answered: all its answers are there. */
@@ -596,7 +661,13 @@ take_answers(ConcordConn *conn)
 			take_sync(conn);
 		}
 		else
+		{
+			bool		failed_at_sync = command->kind == CMD_SYNC && !ends_session(result);
+
 			take_result(conn, command, result);
+			if (failed_at_sync)
+				sync_failed(conn);
+		}
 		if (conn->result != NULL)
 			PQclear(conn->result);
 		conn->result = NULL;
@@ -689,6 +760,8 @@ retry_connection(ConcordConn *conn)
 	if (query == NULL || !conn->reused || !conn->begun_now || conn->any_answer ||
 		conn->attempts > 0)
 		return false;
+	if (conn->whole == CONCORD_WHOLE_WRITE && !conn->ended)
+		return false;			/* W2 */
 	concord_conn_close(conn);
 	concord_error_free(&conn->error);
 	conn->lost = false;
@@ -736,7 +809,10 @@ concord_conn_advance(ConcordConn *conn)
 
 			if (PQresultStatus(result) == PGRES_FATAL_ERROR &&
 				PQresultErrorField(result, PG_DIAG_SQLSTATE) != NULL)
+			{
+				conn->ended = conn->ended || ends_session(result);
 				keep_error(conn, &last_words, result);
+			}
 			PQclear(result);
 		}
 		if (!retry_connection(conn))
@@ -786,5 +862,6 @@ concord_conn_forget_statement(ConcordConn *conn)
 	conn->sink = NULL;
 	conn->target = NULL;
 	conn->begun_now = false;
+	conn->whole = CONCORD_PART;
 	conn->attempts = 0;
 }

@@ -126,6 +126,34 @@ is_query(Node *statement, bool *returns_rows)
 	}
 }
 
+/* Can a SELECT write, by its own text?  What its functions do, the peer finds out. */
+static bool
+may_write(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_InsertStmt:
+		case T_UpdateStmt:
+		case T_DeleteStmt:
+		case T_MergeStmt:
+		case T_LockingClause:
+		case T_IntoClause:
+			return true;
+		default:
+			return raw_expression_tree_walker(node, may_write, context);
+	}
+}
+
+static ConcordWhole
+whole(Node *statement)
+{
+	if (!IsA(statement, SelectStmt))
+		return CONCORD_WHOLE_WRITE;
+	return may_write(statement, NULL) ? CONCORD_PART : CONCORD_WHOLE_READ;
+}
+
 /* The statement's own text without a trailing semicolon, so that it can be put into parentheses. */
 static char *
 own_text(const char *sql, const RawStmt *raw)
@@ -189,11 +217,13 @@ examine(const char *sql, ConcordStatement *result)
 	check_utility(raw->stmt);
 
 	result->nparams = -1;
+	result->whole = CONCORD_PART;
 	result->json_sql = NULL;
 	if (is_query(raw->stmt, &result->returns_rows))
 	{
 		(void) find_highest_parameter(raw->stmt, &highest);
 		result->nparams = highest;
+		result->whole = whole(raw->stmt);
 	}
 	if (result->returns_rows && IsA(raw->stmt, SelectStmt))
 		result->json_sql = psprintf("SELECT pg_catalog.to_jsonb(q) FROM (%s\n) AS q",
@@ -260,4 +290,10 @@ concord_statement_check(const char *sql)
 	entry = hash_search(table, &hash, HASH_ENTER, &found);
 	*entry = fresh;
 	return entry;
+}
+
+void
+concord_statement_writes(const ConcordStatement *statement)
+{
+	unconstify(ConcordStatement *, statement)->whole = CONCORD_PART;
 }

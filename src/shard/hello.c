@@ -18,9 +18,15 @@
  *    concord.branch_state = writing (GUC_REPORT, sent before ReadyForQuery); it is reset
  *    with the transaction.
  *
- * H5 What the caller told with its settings (search_path and formats) holds at the start of
- *    each branch, whatever an earlier statement of the session has set with set_config() or in
- *    a function.
+ * H5 What the caller told with its settings (search_path, formats, the default characteristics of
+ *    transactions) holds at the start of each transaction, whatever an earlier statement of the
+ *    session has set with set_config() or in a function: a transaction that ends puts it back,
+ *    since a statement without BEGIN is planned before anything of ours is called.
+ * H6 A SELECT outside of a transaction block does not commit what it wrote: it is refused (25P01)
+ *    if it has taken a transaction id, and its sender repeats it in a block (statement.c, W4).
+ * H7 What is prepared belongs to the session's own user, whatever role the branch has taken, since
+ *    only the owner can finish it.  The role is left when PREPARE TRANSACTION itself has run what
+ *    is deferred, which is thus done by the role that caused it.
  *
  * A session that never said hello pays one test of a boolean per statement.
  */
@@ -37,6 +43,7 @@
 #include "miscadmin.h"
 #include "shard/shard.h"
 #include "storage/latch.h"
+#include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -54,7 +61,9 @@ static int64 told_epoch = 0;
 
 /* H5: the settings the caller tells, and their values as told last; NULL = not told yet */
 static const char *const told_names[] = {
-	"search_path", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "lock_timeout"
+	"search_path", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "lock_timeout",
+	"default_transaction_isolation", "default_transaction_read_only",
+	"default_transaction_deferrable"
 };
 static char *told_values[lengthof(told_names)];
 
@@ -165,14 +174,31 @@ check_stale(const char *source)
 		refuse_stale(map->lost_epoch);
 }
 
-/* H4 */
+static bool
+has_written(void)
+{
+	return TransactionIdIsValid(GetTopTransactionIdIfAny()) || concord_peer_wrote();
+}
+
+/* H4; outside of a block it would be reset before it could be reported. */
 static void
 report_writing(void)
 {
-	if (concord_branch_state[0] == '\0' && !IsInParallelMode() &&
-		(TransactionIdIsValid(GetTopTransactionIdIfAny()) || concord_peer_wrote()))
+	if (concord_branch_state[0] == '\0' && IsTransactionBlock() && !IsInParallelMode() &&
+		has_written())
 		(void) set_config_option("concord.branch_state", "writing", PGC_INTERNAL, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, WARNING, false);
+}
+
+/* H6 */
+static void
+refuse_to_write(const QueryDesc *query)
+{
+	if (query->operation == CMD_SELECT && !IsTransactionBlock() && ActivePortal != NULL &&
+		ActivePortal->queryDesc == query && has_written())
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+				 errmsg("a SELECT that writes must be in a transaction block")));
 }
 
 /* The caller has just told its settings: keep them. */
@@ -190,7 +216,7 @@ keep_settings(const char *source)
 	}
 }
 
-/* A branch begins: put back what has changed since. */
+/* H5 */
 static void
 restore_settings(void)
 {
@@ -198,6 +224,39 @@ restore_settings(void)
 		if (told_values[i] != NULL &&
 			strcmp(told_values[i], GetConfigOption(told_names[i], false, false)) != 0)
 			SetConfigOption(told_names[i], told_values[i], PGC_USERSET, PGC_S_SESSION);
+}
+
+/* H7 */
+static void
+leave_role(void)
+{
+	if (GetUserId() != GetSessionUserId())
+		(void) set_config_option("role", "none", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true,
+								 ERROR, false);
+}
+
+static void
+hello_xact_callback(XactEvent event, void *arg)
+{
+	if (!peer_session)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			restore_settings();
+			concord_fault("participant_before_commit");
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			restore_settings();
+			leave_role();
+			concord_fault("participant_before_prepare");
+			break;
+		case XACT_EVENT_COMMIT:
+			concord_fault("participant_after_commit");
+			break;
+		default:
+			break;
+	}
 }
 
 static void
@@ -223,7 +282,10 @@ hello_executor_run(QueryDesc *query, ScanDirection direction, uint64 count)
 	else
 		standard_ExecutorRun(query, direction, count);
 	if (peer_session)
+	{
 		report_writing();
+		refuse_to_write(query);
+	}
 }
 #else
 static void
@@ -234,7 +296,10 @@ hello_executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool
 	else
 		standard_ExecutorRun(query, direction, count, execute_once);
 	if (peer_session)
+	{
 		report_writing();
+		refuse_to_write(query);
+	}
 }
 #endif
 
@@ -255,9 +320,7 @@ hello_executor_finish(QueryDesc *query)
 static void
 fault_before_control(TransactionStmt *statement)
 {
-	if (statement->kind == TRANS_STMT_PREPARE)
-		concord_fault("participant_before_prepare");
-	else if (statement->kind == TRANS_STMT_COMMIT_PREPARED)
+	if (statement->kind == TRANS_STMT_COMMIT_PREPARED)
 		concord_fault("participant_before_commit_prepared");
 	else if (statement->kind == TRANS_STMT_ROLLBACK_PREPARED)
 		concord_fault("participant_before_rollback_prepared");
@@ -282,9 +345,6 @@ hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
 
 	if (peer_session && !control)
 		check_stale(source);
-	if (peer_session && control &&
-		((TransactionStmt *) statement->utilityStmt)->kind == TRANS_STMT_BEGIN)
-		restore_settings();
 	if (peer_session && control)
 		fault_before_control((TransactionStmt *) statement->utilityStmt);
 	if (previous_utility)
@@ -310,4 +370,5 @@ concord_shard_init(void)
 	ExecutorFinish_hook = hello_executor_finish;
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = hello_utility;
+	RegisterXactCallback(hello_xact_callback, NULL);
 }

@@ -11,6 +11,8 @@
  * in its branch, we wait for the newer map, look the owner up again and repeat the statement, once.
  * Otherwise the error goes to the caller, whose transaction is to be repeated.
  *
+ * A call that is all that its transaction does (whole.c) is sent so that it commits by itself.
+ *
  * _all sends to every peer first, runs the local part while they work, then takes the answers.
  * If a peer then says that our map is stale, the local part is repeated with the rest, which is
  * harmless as long as it has written nothing; otherwise the error goes to the caller.
@@ -56,6 +58,7 @@ typedef struct Call
 	ConcordParams params;
 	int			slot;			/* by key; -1 = by name */
 	const char *node;			/* by name */
+	bool		whole;			/* it is all that the transaction does */
 	ConcordRows *rows;			/* NULL: rows are not wanted */
 } Call;
 
@@ -204,6 +207,10 @@ prepare_query(const Call *call, const Destination *destination, ConcordRemoteQue
 	memset(query, 0, sizeof(*query));
 	query->sql = call->sql;
 	query->wants_rows = call->rows != NULL;
+	query->whole = call->whole ? call->statement->whole : CONCORD_PART;
+	/* an error in the handling of rows must leave nothing behind */
+	if (query->whole == CONCORD_WHOLE_WRITE && query->wants_rows)
+		query->whole = CONCORD_PART;
 	concord_params_encode(&call->params, &destination->target, query);
 	query->hash = concord_query_hash(query->sql, query->nparams, query->types);
 }
@@ -228,14 +235,15 @@ throw_stale(const char *node)
 
 /* Runs the call on the one node it names; returns rows affected. */
 static int64
-run_on_one(Call *call)
+run_on_one(FunctionCallInfo fcinfo, Call *call)
 {
 	Destination destination;
 	ConcordRemoteQuery query;
 	ConcordSink sink;
 	ConcordConn *conn;
 
-	for (int attempt = 0; attempt < 2; attempt++)
+	call->whole = concord_call_is_whole(fcinfo);
+	for (int stale = 0; stale < 2;)
 	{
 		choose(call, &destination);
 		if (destination.local)
@@ -246,9 +254,21 @@ run_on_one(Call *call)
 			sink = concord_rows_sink(call->rows);
 		conn = concord_peer_start(&destination.target, &query,
 								  call->rows != NULL ? &sink : NULL, 0);
-		if (concord_peer_finish(&conn, 1))
-			return concord_peer_rows(conn);
-		refresh_map(&destination);
+		switch (concord_peer_finish(&conn, 1))
+		{
+			case CONCORD_DONE:
+				return concord_peer_rows(conn);
+			case CONCORD_REFUSED_STALE:
+				refresh_map(&destination);
+				stale++;
+				break;
+			case CONCORD_REFUSED_WRITE:
+				concord_statement_writes(call->statement);
+				if (call->rows != NULL)
+					tuplestore_clear(call->rows->store);
+				break;
+		}
+		call->whole = false;
 	}
 	throw_stale(NameStr(destination.name));
 	return 0;
@@ -261,7 +281,7 @@ query_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
 
 	start_call(fcinfo, &call, 1, untyped, by_key);
 	call.rows = start_rows(fcinfo, false, NULL);
-	(void) run_on_one(&call);
+	(void) run_on_one(fcinfo, &call);
 	return (Datum) 0;
 }
 
@@ -272,7 +292,7 @@ execute_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
 
 	start_call(fcinfo, &call, 1, untyped, by_key);
 	refuse_on_standby(by_key ? "concord.execute" : "concord.execute_on");
-	PG_RETURN_INT64(run_on_one(&call));
+	PG_RETURN_INT64(run_on_one(fcinfo, &call));
 }
 
 static Datum
@@ -295,7 +315,7 @@ query_json(FunctionCallInfo fcinfo, bool untyped)
 	TupleDescInitEntry(desc, 1, "query_json", JSONBOID, -1, 0);
 	call.rows = palloc0(sizeof(ConcordRows));
 	concord_rows_init(call.rows, rsinfo->setResult, desc, false, NULL);
-	(void) run_on_one(&call);
+	(void) run_on_one(fcinfo, &call);
 	return (Datum) 0;
 }
 
@@ -413,7 +433,7 @@ run_on_all_once(Call *call, AllRun *run)
 	for (int i = 0; i < run->n; i++)
 		if (run->destinations[i].local)
 			run->affected[i] = concord_local_run(call->sql, &call->params, call->rows, i);
-	if (!concord_peer_finish(conns, remote))
+	if (concord_peer_finish(conns, remote) != CONCORD_DONE)
 	{
 		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 			throw_stale(NULL);

@@ -29,6 +29,7 @@ typedef struct ConcordStatement
 	int			nparams;		/* highest $n, -1 if it cannot be told (utility statements) */
 	char	   *json_sql;		/* the same statement giving one jsonb a row, NULL if it cannot */
 	bool		returns_rows;	/* SELECT, VALUES or DML with RETURNING */
+	ConcordWhole whole;			/* as what it is sent when it is the whole transaction */
 } ConcordStatement;
 
 /*
@@ -39,8 +40,14 @@ typedef struct ConcordStatement
  */
 extern const ConcordStatement *concord_statement_check(const char *sql);
 
+/* A peer found that a statement of CONCORD_WHOLE_READ writes: from now on it is CONCORD_PART. */
+extern void concord_statement_writes(const ConcordStatement *statement);
+
 /* Until the caller resets error_context_stack, errors with a position point into sql. */
 extern void concord_statement_errors(ErrorContextCallback *callback, const char *sql);
+
+/* ---- whole.c: is this call of a routing function all that the transaction does? */
+extern bool concord_call_is_whole(FunctionCallInfo fcinfo);
 
 /* ---- types and parameters: params.c */
 

@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use ConcordTest;
+use PostgreSQL::Test::Utils qw(system_log);
 use Test::More;
 
 my $cluster = ConcordTest->new(
@@ -69,26 +70,85 @@ sub flushes
 	return $cluster->get($name, 'SELECT wal_sync FROM pg_stat_wal');
 }
 
+# What the caller's transaction consists of commits by itself: one round trip, and as many flushes to disk as the
+# same statement would cost there.
 my $c = cost(20, 'b', $read);
-is($c->{syncs}, 40, 'a read: two flushes, the statement with its BEGIN, and COMMIT');
-cmp_ok($c->{switches}, '<=', 40, 'and at most two round trips, of which one is waited for');
+is($c->{syncs}, 20, 'a read: one flush, the statement without BEGIN and COMMIT');
+is($c->{switches}, 20, 'and one round trip');
 is($c->{connections}, 0, 'no connection is made');
 is($c->{to_server}{types}{P} // 0, 0, 'nothing is parsed again');
-is($c->{to_server}{types}{B}, 60, 'three executions: BEGIN, the statement, COMMIT');
+is($c->{to_server}{types}{B}, 20, 'one execution each');
 is($c->{queries}, 0, 'none by the simple protocol');
 is($c->{to_client}{types}{T} // 0, 20, 'one description of rows each');
-cmp_ok($c->{to_server}{bytes} / 20, '<', 400, 'few bytes there');
-cmp_ok($c->{to_client}{bytes} / 20, '<', 400, 'and back');
+cmp_ok($c->{to_server}{bytes} / 20, '<', 150, 'few bytes there');
+cmp_ok($c->{to_client}{bytes} / 20, '<', 150, 'and back');
 
 $c = cost(20, 'b', $write);
-is($c->{syncs}, 40, 'a write: two flushes');
-is($c->{switches}, 40, 'and two round trips, for the answer of COMMIT is waited for');
+is($c->{syncs}, 20, 'a write: one flush');
+is($c->{switches}, 20, 'and one round trip');
+is($c->{to_server}{types}{B}, 20, 'one execution each');
 is($c->{to_server}{types}{P} // 0, 0, 'nothing is parsed again');
 is($cluster->get('b', "SELECT v FROM item WHERE id = $key"), 23, 'each was done once');
+{
+	$cluster->await_sql('b', ConcordTest::remote_backends_sql('true'), 0, 'b is quiet before');
+	my $session = $cluster->session('a');
+	my $synced  = flushes('b');
+	my $counted = 'SELECT committed_1pc FROM concord.transaction_stats';
+	my $count   = $cluster->get('a', $counted);
+	$session->get($write) for 1 .. 100;
+	$session->quit;
+	$cluster->await_sql('b', ConcordTest::remote_backends_sql('true'), 0, 'b is quiet after');
+	$synced = flushes('b') - $synced;
+	ok($synced >= 100 && $synced <= 110, 'one flush to disk each') or diag($synced);
+	is($cluster->get('a', $counted) - $count, 100, 'each is counted as a commit in one phase');
+}
+
+# In any of these there is more to the transaction, or might be: BEGIN and COMMIT are sent.
+my %more = (
+	'two statements in a message'   => "$read \\; SELECT 1",
+	'something else beside it'      => "SELECT concord.execute($key, 'UPDATE item SET v = v + 1 WHERE id = \$1', $key) + 1",
+	'a condition on its rows'       => "$read WHERE v > 0",
+	'rows of a write'               => "SELECT v FROM concord.query($key, 'UPDATE item SET v = v + 1 WHERE id = \$1 RETURNING v', $key) AS (v int)",
+	'a SELECT that locks'           => "SELECT v FROM concord.query($key, 'SELECT v FROM item WHERE id = \$1 FOR UPDATE', $key) AS (v int)",
+	'a call within a function'      => "DO \$\$ BEGIN PERFORM concord.execute($key, 'UPDATE item SET v = v + 1 WHERE id = $key'); END \$\$",
+	'an isolation level'            => "BEGIN ISOLATION LEVEL REPEATABLE READ; $read; COMMIT",
+	'a label'                       => "BEGIN; SET LOCAL concord.transaction_label = ''; $read; COMMIT");
+for my $name (sort keys %more)
+{
+	$c = cost(10, 'b', $more{$name});
+	is($c->{syncs}, 20, "$name: the statement with its BEGIN, and COMMIT");
+}
+
+# The extended protocol: Sync is seen behind the statement, or something else is.
+my $script = $cluster->node('a')->basedir . '/script.sql';
+for my $mode (qw(extended prepared))
+{
+	for my $case (
+		[ 'a read',   "$read;",  21, 0 ],
+		[ 'a write',  "$write;", 21, 20 ],
+		[ 'alone in a pipeline', "\\startpipeline\n$write;\n\\endpipeline", 21, 20 ],
+		[ 'two in a pipeline', "\\startpipeline\n$write;\n$write;\n\\endpipeline", 60, 40 ],
+		[ 'behind a local read in a pipeline', "\\startpipeline\nSELECT 1;\n$write;\n\\endpipeline", 40, 20 ],
+		[ 'before a local error in a pipeline', "\\startpipeline\n$write;\nSELECT 1 / 0;\n\\endpipeline", 2, 0 ])
+	{
+		my ($name, $sql, $syncs, $done) = @$case;
+		my $before = $cluster->get('b', "SELECT v FROM item WHERE id = $key");
+		await(sub { return !$proxy{b}->counts(@users)->{unanswered}; }, 10);
+		$proxy{b}->reset_counts;
+		open my $fh, '>', $script or die "$script: $!";
+		print $fh "$sql\n";
+		close $fh;
+		system_log('pgbench', '-n', '-t', 20, '-M', $mode, '-f', $script, $cluster->node('a')->connstr('app'));
+		($c) = settled('b');
+		is($c->{syncs}, $syncs, "$name, $mode: flushes of 20, the first of which makes the connection");
+		is($cluster->get('b', "SELECT v FROM item WHERE id = $key") - $before, $done, 'and each was done once');
+	}
+}
 
 $c = cost(10, 'b', 'BEGIN', $read, $write, $read, $write, 'COMMIT');
 is($c->{syncs}, 50, 'four statements in a transaction: four flushes and COMMIT');
 is($c->{to_server}{types}{B}, 60, 'one BEGIN');
+cmp_ok($c->{to_server}{bytes} / 10, '<', 600, 'few bytes');
 
 $c = cost(10, 'b', 'BEGIN', 'SAVEPOINT s', $write, 'ROLLBACK TO s', $write, 'COMMIT');
 cmp_ok($c->{syncs}, '<=', 50, 'a savepoint travels with its statement');
@@ -142,6 +202,8 @@ for my $name (sort keys %sql)
 	{
 		is($count{$node}{syncs}, 3 * $n, "$name, $node: the statement, PREPARE and COMMIT PREPARED");
 		is($count{$node}{switches}, 3 * $n, "$name, $node: a round trip each");
+		# of a statement prepared before B and E; the two with the gid are parsed each time
+		is($count{$node}{to_server}{types}{E}, 4 * $n, "$name, $node: nothing is executed but these and BEGIN");
 		is($count{$node}{connections}, 0, "$name, $node: no connection is made");
 		my $synced = $after{$node} - $before{$node};
 		ok($synced >= 2 * ($n + 3) && $synced <= 2 * ($n + 3) + 3, "$name, $node: two flushes")

@@ -64,8 +64,8 @@ for my $mode (qw(rst fin))
 	$session->quit;
 }
 
-# at each step of an autocommit write; a connection that is new, and one that is known to have
-# worked
+# at each step of an autocommit write, over a new connection; one that is known to have worked is told no
+# COMMIT: the statement commits by itself
 my %step = (
 	'before the request' => [ 'to_server', sql => 'INSERT INTO t' ],
 	'before the answer' => [ 'to_client', type => 'C', bytes => 'INSERT' ],
@@ -77,6 +77,7 @@ for my $step (sort keys %step)
 	{
 		for my $known (0, 1)
 		{
+			next if $known && $step =~ /COMMIT/;
 			my $name = "cut $step ($mode, " . ($known ? 'known' : 'new') . ' connection)';
 			my $session = $cluster->session('a');
 			if ($known)
@@ -85,26 +86,18 @@ for my $step (sort keys %step)
 				answered();
 			}
 			my $rule = $proxy->cut_before(@{ $step{$step} }, mode => $mode, @users);
-			if ($step =~ /COMMIT/)
+			if ($known || $step =~ /COMMIT/)
 			{
+				# never asked again
 				$cluster->expect_error($session, insert(), '08007', qr/node "b"/, $name,
 					within => 10);
 				is(found(), $step =~ /answer/ ? 1 : 0, 'done as far as it came');
 			}
 			else
 			{
-				my $r = $session->run(insert(), 20);
-				if ($known && $r->{ok})
-				{
-					# nothing had been heard yet from a connection that may have been dead before:
-					# asked again
-					is(found(), 1, "$name: done once");
-				}
-				else
-				{
-					$cluster->expect_failed($r, '08006', qr/node "b"/, $name, within => 10);
-					is(found(), 0, 'not done');
-				}
+				$cluster->expect_error($session, insert(), '08006', qr/node "b"/, $name,
+					within => 10);
+				is(found(), 0, 'not done');
 			}
 			is($proxy->hits($rule), 1, 'it was cut there');
 			usable($session, $name);
@@ -171,9 +164,18 @@ for my $step (sort keys %step)
 	my $session = $cluster->session('a');
 	is($session->get(on_b('SELECT 1')), 1, 'connected');
 	my $rule = $proxy->cut_before('to_client', type => 'C', bytes => 'COMMIT', @users);
-	my $r = $session->run(q(SELECT x FROM concord.query_on('b', 'SELECT 42') AS (x int)), 20);
-	is($r->{out}, 42, "a read whose COMMIT's answer is lost") or diag $r->{stderr};
+	my $read = q(SELECT x FROM concord.query_on('b', 'SELECT 42') AS (x int));
+	$session->get('BEGIN');
+	is($session->get($read), 42, 'read');
+	my $r = $session->run('COMMIT', 20);
+	ok($r->{ok}, "a read whose COMMIT's answer is lost") or diag $r->{stderr};
 	usable($session, 'after a read');
+	answered();
+
+	# and what only reads and needs none is asked again
+	$rule = $proxy->cut_before('to_server', sql => 'SELECT 42', @users);
+	is($session->get($read), 42, 'a read that is cut off');
+	is($proxy->hits($rule), 1, 'it was cut there');
 	$session->quit;
 }
 
@@ -184,10 +186,14 @@ for my $step ('before COMMIT', 'before the answer of COMMIT')
 	is($session->get(on_b('SELECT 1')), 1, 'connected');
 	answered();
 	$proxy->delay('to_client', 1000);
+	$session->get('BEGIN');
 	is($session->get(on_b('SELECT 1')), 1, 'read; the answer of its COMMIT comes late');
+	$session->get('COMMIT');
 	answered();
 	my $rule = $proxy->cut_before(@{ $step{$step} }, @users);
-	$cluster->expect_error($session, insert(), '08007', qr/node "b"/,
+	$session->get('BEGIN');
+	$session->get(insert());
+	$cluster->expect_error($session, 'COMMIT', '08007', qr/node "b"/,
 		"a late answer, then cut $step", within => 10);
 	is($proxy->hits($rule), 1, 'it was cut there');
 	is(found(), $step =~ /answer/ ? 1 : 0, 'done as far as it came');
@@ -195,14 +201,21 @@ for my $step ('before COMMIT', 'before the answer of COMMIT')
 	$session->quit;
 }
 
-# anywhere: after every so many bytes of a conversation, in each direction
+# anywhere: after every so many bytes of a conversation, in each direction, from the start of the connection and with
+# one that is known
 my %seen;
-for my $direction (qw(to_server to_client))
+for my $case ([ 'to_server', 0 ], [ 'to_client', 0 ], [ 'to_server', 1 ], [ 'to_client', 1 ])
 {
+	my ($direction, $known) = @$case;
 	my $done = 0;
-	for (my $bytes = 1; !$done && $bytes < 6000; $bytes += 41)
+	for (my $bytes = 1; !$done && $bytes < 6000; $bytes += $known ? 7 : 41)
 	{
 		my $session = $cluster->session('a');
+		if ($known)
+		{
+			$session->get(on_b('SELECT 1'));
+			await(sub { return !$proxy->counts(@users)->{unanswered}; }, 10);
+		}
 		my $rule = $proxy->cut_after($direction, $bytes, @users);
 		my $r = $session->run(insert(), 20);
 		my $found = found();
@@ -219,7 +232,7 @@ for my $direction (qw(to_server to_client))
 		usable($session, "cut after $bytes bytes $direction");
 		$session->quit;
 	}
-	ok($done, "the whole conversation $direction was tried");
+	ok($done, "the whole conversation $direction was tried" . ($known ? ', on a known connection' : ''));
 }
 note join ', ', map { "$_: $seen{$_}" } sort keys %seen;
 cmp_ok($seen{$_} // 0, '>', 0, "$_ was seen") for ('ok', '08006', '08007');
@@ -231,13 +244,24 @@ for my $direction (qw(to_server to_client))
 	is($session->get(on_b('SELECT 1')), 1, 'connected');
 	$session->get('SET concord.statement_deadline = 500');
 	$proxy->hold($direction, @users);
-	my $r = $cluster->expect_error(
-		$session, insert(), '08006', qr/node "b"/,
+	$cluster->expect_error(
+		$session, insert(), '08007', qr/node "b"/,
 		"silence $direction",
 		within => 5);
 	$proxy->pass;
-	is(found(), 0, 'not done');
+	like(found(), qr/^[01]$/, 'done once or not at all');
 	usable($session, "silence $direction");
+
+	$session->get('BEGIN');
+	$proxy->hold($direction, @users);
+	$cluster->expect_error(
+		$session, insert(), '08006', qr/node "b"/,
+		"silence $direction in a transaction",
+		within => 5);
+	$proxy->pass;
+	$session->run('ROLLBACK');
+	is(found(), 0, 'not done');
+	usable($session, "silence $direction in a transaction");
 
 	$session->get('BEGIN');
 	is($session->get(insert()), 1, 'written');

@@ -308,6 +308,71 @@ $session->run('ROLLBACK');
 is(rows('b'), '', 'nothing is there');
 $cluster->is_sql('a', 'SELECT count(*) FROM pg_prepared_xacts', 0, 'nor prepared');
 
+# what is the whole transaction commits by itself, and is what it would be with BEGIN and COMMIT
+is($session->get(on('b', 'SELECT 1')), 1, 'a connection that is known');
+is($session->get(insert('b', 1)), 1, 'a write');
+$cluster->expect_error($session, insert('b', 1), '23505', qr/t_pkey/, 'an error');
+$cluster->expect_error($session, on('b', 'INSERT INTO child VALUES (99)'), '23503', qr/child_v_fkey/,
+	'an error at its end');
+is($session->get(on('b', 'SELECT 1')), 1, 'the session goes on');
+is(rows('b'), '1', 'only what succeeded is there');
+$cluster->get('b', q(CREATE FUNCTION note(text) RETURNS text LANGUAGE sql VOLATILE AS 'INSERT INTO log VALUES ($1) RETURNING v'));
+for my $round (1 .. 3)
+{
+	is($session->get(on('b', "SELECT note(''e$round'')")), 1, 'a SELECT that writes');
+	is($session->get("SELECT x FROM concord.query_on('b', 'SELECT note(''q$round'')') AS (x text)"), "q$round", 'with rows');
+	$cluster->expect_error($session, "SELECT x FROM concord.query_on('b', 'SELECT note(''bad'')') AS (x int)",
+		'42804', qr/int|type/, 'that are not those declared');
+	$cluster->expect_error($session, "SELECT x FROM concord.query_on('b', 'INSERT INTO log VALUES (''bad'') RETURNING v') AS (x int)",
+		'42804', qr/int|type/, 'nor are those of an INSERT');
+}
+is($cluster->get('b', q(SELECT string_agg(v, ',' ORDER BY v) FROM log)), 'e1,e2,e3,q1,q2,q3', 'each was done once, or not');
+$cluster->get('b', 'DROP FUNCTION note(text)');
+# what a statement sets in the session does not outlive it, defaults of the role there do not matter
+for my $setting ([ 'search_path', 'pg_catalog' ], [ 'default_transaction_read_only', 'on' ], [ 'default_transaction_isolation', 'serializable' ])
+{
+	my ($name, $value) = @$setting;
+	is($session->get(on('b', "SELECT set_config(''$name'', ''$value'', false)")), 1, "$name is set");
+	is($session->get(on('b', 'UPDATE t SET v = v')), 1, 'which does not hold for the next statement');
+	$cluster->get('b', "ALTER ROLE CURRENT_USER SET $name = '$value'");
+	$session->get('SELECT concord.close_connections()');
+	is($session->get(on('b', 'UPDATE t SET v = v')), 1, "$name is set for the role");
+	is($session->get(on('b', 'UPDATE t SET v = v')), 1, 'which does not hold for what comes from another node');
+	is( $session->get(q(SELECT x FROM concord.query_on('b', 'SELECT current_setting(''transaction_isolation'')') AS (x text))),
+		'read committed', 'nor does the level');
+	$cluster->get('b', "SET default_transaction_read_only = off; ALTER ROLE CURRENT_USER RESET $name");
+}
+$session->get('SELECT concord.close_connections()');
+clear();
+
+# a role taken in the branch: deferred constraints are checked as that role, the prepared branch is the session's
+$cluster->get('b', 'CREATE ROLE peon');
+$cluster->get('b', 'GRANT ALL ON t, child, log TO peon');
+$cluster->get('b', q(CREATE FUNCTION who() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (current_user); RETURN NULL; END'));
+$cluster->get('b', 'CREATE CONSTRAINT TRIGGER who AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION who()');
+for my $end (qw(COMMIT fail))
+{
+	$session->get('BEGIN');
+	$session->get(insert('c', 1));
+	$session->get(on('b', 'SET LOCAL ROLE peon'));
+	$session->get(insert('b', 1));
+	$session->get(on('b', 'INSERT INTO child VALUES (99)')) if $end eq 'fail';
+	if ($end eq 'fail')
+	{
+		$cluster->expect_error($session, 'COMMIT', '23503', qr/child_v_fkey/, 'a deferred constraint fails as a role');
+		is(everywhere(), 'a= b= c=', 'nothing is there');
+	}
+	else
+	{
+		ok($session->run('COMMIT')->{ok}, 'COMMIT as a role');
+		is(everywhere(), 'a= b=1 c=1', 'committed everywhere');
+		is($cluster->get('b', 'SELECT v FROM log'), 'peon', 'the deferred trigger ran as that role');
+	}
+	$cluster->is_sql('b', 'SELECT count(*) FROM pg_prepared_xacts', 0, 'nothing stays prepared');
+	clear();
+}
+$cluster->get('b', $_) for 'DROP FUNCTION who() CASCADE', 'DROP OWNED BY peon', 'DROP ROLE peon';
+
 # cursors and several commands in one message
 $session->get('BEGIN');
 $session->get(

@@ -273,6 +273,27 @@ subtest 'a one-phase COMMIT that waits' => sub {
 	$_->quit for $old, $young;
 };
 
+# without BEGIN and COMMIT: the branch is known by its session all the same
+subtest 'a statement that commits by itself' => sub {
+	for my $kind (qw(row advisory))
+	{
+		my ($old, $young) = map { $cluster->session($_) } qw(a d);
+		$young->get('SELECT pg_advisory_lock(44)');
+		is($young->get("SELECT concord.execute_on('c', 'SELECT 1')"), 1, 'a connection that is known');
+		$old->get('BEGIN');
+		$old->get(locking('a', 'c', $kind, 43));
+		start_waiting($young, locking('d', 'c', $kind, 43));
+		$old->start(locking(qw(a d advisory 44)));
+		my $result = $young->finish(20);
+		is($result->{sqlstate}, '40P01', "$kind: 40P01") or diag($result->{stderr});
+		like($result->{message} // '', qr/among nodes/, 'between nodes');
+		$young->get('SELECT pg_advisory_unlock_all()');
+		ok($old->finish(20)->{ok}, 'the other one goes on');
+		$old->get('ROLLBACK');
+		$_->quit for $old, $young;
+	}
+};
+
 subtest 'a transaction that waits for itself' => sub {
 	for my $node (@nodes)
 	{

@@ -310,6 +310,154 @@ for my $step ('PREPARE TRANSACTION', 'COMMIT PREPARED')
 	check($name, 1, $result, $gid, $session);
 }
 
+# ---- a single writer: its answer to COMMIT decides, or that to the statement itself, which commits by itself when it is
+# all that the transaction does
+
+sub single
+{
+	my ($name, $session, $block, $during) = @_;
+	my @sql = $block ? ('BEGIN', on('b', add()), 'COMMIT') : on('b', add());
+	my $last = pop @sql;
+	for my $sql (@sql)
+	{
+		my $result = $session->run($sql, 60);
+		next if $result->{ok};
+		$session->run('ROLLBACK', 60) unless $session->{dead};
+		return $result;
+	}
+	$session->start($last);
+	$during->() if $during;
+	return $session->finish(60);
+}
+
+sub check_single
+{
+	my ($name, $result, $session) = @_;
+	my $told = told($result);
+	restarted($_) or die "$name: node $_ does not come back" for @nodes;
+	$cluster->await_sql('b', ConcordTest::remote_backends_sql('xact_start IS NOT NULL'), 0, "$name: nothing is left on b");
+	my $found = $cluster->get('b', "SELECT n FROM cell WHERE id = $cells");
+	like($found, $told eq 'committed' ? qr/^1$/ : $told eq 'aborted' ? qr/^0$/ : qr/^[01]$/, "$name: $told, and so it is")
+	  or diag($result->{stderr});
+	$session = $cluster->session('a') if $session->{dead};
+	$session->get('RESET concord.fault_points');
+	$cells++;
+	is($session->get(on('b', add()), 60), 1, "$name: usable afterwards");
+	$session->quit;
+	return;
+}
+
+for my $block (0, 1)
+{
+	my $kind = $block ? 'one phase' : 'by itself';
+	for my $point ('coordinator_before_one_phase', 'participant_statement', 'participant_before_commit', 'participant_after_commit')
+	{
+		next if $point =~ /coordinator/ && !$block;
+		for my $action (qw(error exit kill stop))
+		{
+			next if $point =~ /after/ && $action =~ /error|exit/;
+			my $name = "$kind, $point=$action";
+			next unless wanted($name);
+			my $session = $cluster->session('a');
+			$session->get(on('b', 'SELECT 1'));
+			my $watch = $action eq 'stop' && $point !~ /coordinator/ ? stopped_helper() : undef;
+			my $coordinator = $session->pid;
+			if ($point =~ /coordinator/)
+			{
+				$session->get("SET concord.fault_points = '$point=$action'");
+			}
+			else
+			{
+				# the session there takes the setting over when it is idle
+				$cluster->get('b', "ALTER SYSTEM SET concord.fault_points = '$point=$action'");
+				$cluster->get('b', 'SELECT pg_reload_conf()');
+				$cluster->await_sql('b', 'SHOW concord.fault_points', "$point=$action", "$name: set");
+				select(undef, undef, undef, 0.2);
+			}
+			my $result = single(
+				$name, $session, $block,
+				$point =~ /coordinator/ && $action eq 'stop' ? sub {
+					ConcordTest::await(sub { return process_state($coordinator) eq 'T' }, 20) or die "$name: it does not stop";
+					kill 'CONT', $coordinator;
+				} : undef);
+			if ($point !~ /coordinator/ && restarted('b'))
+			{
+				$cluster->get('b', 'ALTER SYSTEM RESET concord.fault_points');
+				$cluster->get('b', 'SELECT pg_reload_conf()');
+				$cluster->await_sql('b', 'SHOW concord.fault_points', '', "$name: reset");
+			}
+			$watch->() if $watch;
+			is(told($result), 'aborted', "$name: aborted") if $action eq 'error' || "$point=$action" eq 'participant_statement=exit';
+			is(told($result), 'committed', "$name: it goes on") if $action eq 'stop';
+			is(told($result), 'unknown', "$name: unknown") if $action eq 'kill' && !($block && $point =~ /statement/);
+			check_single($name, $result, $session);
+		}
+	}
+	my %single_cut = $block ? (
+		'before COMMIT'               => [ 'to_server', sql => '^COMMIT' ],
+		'before the answer to COMMIT' => [ 'to_client', type => 'C', bytes => 'COMMIT' ])
+	  : (
+		'before the statement'               => [ 'to_server', sql => '^UPDATE cell' ],
+		'before the answer to the statement' => [ 'to_client', type => 'C', bytes => 'UPDATE' ],
+		'before the end of the answer'       => [ 'to_client', type => 'Z' ]);
+	for my $step (sort keys %single_cut)
+	{
+		my $name = "$kind, cut $step";
+		next unless wanted($name);
+		my $session = $cluster->session('a');
+		$session->get(on('b', 'SELECT 1'));
+		$session->get(on('b', "UPDATE cell SET n = n WHERE id = $cells"));
+		my $rule   = $proxy->cut_before(@{ $single_cut{$step} }, @users);
+		my $result = single($name, $session, $block);
+		ok($proxy->hits($rule), "$name: it was cut there");
+		$proxy->pass;
+		is(told($result), 'unknown', "$name: nobody can know");
+		is($cluster->get('b', "SELECT n FROM cell WHERE id = $cells"), $step =~ /answer/ ? 1 : 0, "$name: done once, or not");
+		check_single($name, $result, $session);
+	}
+
+	# what a cancel request finds
+	for my $when (qw(waiting answered silent))
+	{
+		my $name = "$kind, cancel while $when";
+		next if $block && $when eq 'waiting';
+		next unless wanted($name);
+		my $session = $cluster->session('a');
+		$session->get(on('b', 'SELECT 1'));
+		my $holder = $cluster->session('b');
+		$holder->get($_) for 'BEGIN', add();
+		$holder->get('ROLLBACK') unless $when eq 'waiting';
+		my $rule = $when eq 'waiting' ? undef :
+		  $proxy->rule('to_client', type => 'C', bytes => $block ? 'COMMIT' : 'UPDATE', action => 'hold', @users);
+		my $result = single(
+			$name, $session, $block,
+			sub {
+				if (defined $rule) { $proxy->await_hit($rule, 20); }
+				else { $cluster->await_sql('b', 'SELECT count(*) > 0 FROM pg_locks WHERE NOT granted', 't', "$name: it waits"); }
+				$cluster->cancel($session);
+				$proxy->pass if $when eq 'answered';
+			});
+		$proxy->pass;
+		$holder->quit;
+		is($result->{sqlstate}, '57014', "$name: cancelled") if $when eq 'waiting';
+		is(told($result), 'committed', "$name: too late") if $when eq 'answered';
+		is($result->{sqlstate}, '08007', "$name: nobody can know") if $when eq 'silent';
+		check_single($name, $result, $session);
+	}
+}
+
+# what fails when the statement commits
+if (wanted('by itself, a deferred constraint'))
+{
+	$cluster->get('b', 'CREATE TABLE late (v int UNIQUE DEFERRABLE INITIALLY DEFERRED)');
+	my $session = $cluster->session('a');
+	is($session->get(on('b', 'INSERT INTO late VALUES (1)')), 1, 'inserted') for 1;
+	my $result = $session->run(on('b', 'INSERT INTO late VALUES (1)'));
+	is($result->{sqlstate}, '23505', 'a deferred constraint is checked');
+	$cluster->is_sql('b', 'SELECT count(*) FROM late', 1, 'and nothing was committed');
+	check_single('by itself, a deferred constraint', $result, $session);
+}
+
 # ---- nobody can prepare any more
 
 if (wanted('max_prepared_transactions exhausted'))
