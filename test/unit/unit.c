@@ -100,9 +100,12 @@ main(void)
 	test_commit();
 	test_commit_rules();
 	test_deadlock();
+	test_fresh();
 	test_key();
 	test_placement();
 	test_placement_property();
+	test_token();
+	test_token_property();
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed == 0 ? 0 : 1;
 }

@@ -36,8 +36,11 @@ extern uint64_t unit_random(uint64_t *state);
 extern void test_commit(void);
 extern void test_commit_rules(void);
 extern void test_deadlock(void);
+extern void test_fresh(void);
 extern void test_key(void);
 extern void test_placement(void);
 extern void test_placement_property(void);
+extern void test_token(void);
+extern void test_token_property(void);
 
 #endif							/* CONCORD_TEST_UNIT_H */
