@@ -389,6 +389,7 @@ SELECT concord.rebalance();
 SELECT concord.check_cluster();
 SELECT concord._apply_map('{}');
 SELECT concord._heartbeat(:'cluster', 1, 2, 1, 0, 1);
+SELECT concord._copy_heartbeat();
 \echo :SQLSTATE
 SELECT concord._get_map();
 SELECT concord._join_outcome(gen_random_uuid());
@@ -403,8 +404,15 @@ ORDER BY 1::text COLLATE "C";
 -- The protocol, as the nodes' role speaks it
 --
 SET ROLE concord_node;
-SELECT node_id, epoch = concord._map_epoch() AS epoch, version, clock <= clock_timestamp() AS clock, length(incarnation) AS incarnation, generation
+SELECT node_id, epoch = concord._map_epoch() AS epoch, version, clock <= clock_timestamp() AS clock, length(incarnation) AS incarnation, generation,
+	timeline, lsn BETWEEN '0/1' AND pg_current_wal_insert_lsn() AS lsn
 FROM concord._heartbeat(:'cluster', 1, 2, 1, 0, 1);
+-- what a replica is asked; a primary says that it is none
+SELECT cluster = :'cluster' AS cluster, node_id, generation, membership, in_recovery, timeline,
+	lsn BETWEEN '0/1' AND pg_current_wal_insert_lsn() AS lsn, epoch = concord._map_epoch() AS epoch, version,
+	length(incarnation) AS incarnation, system_identifier = (SELECT system_identifier FROM concord._probe()) AS system,
+	database = (SELECT oid FROM pg_database WHERE datname = current_database()) AS database
+FROM concord._copy_heartbeat();
 \set VERBOSITY sqlstate
 SELECT concord._heartbeat(:'cluster', 1, 1, 1, 0, 1);
 SELECT concord._heartbeat(gen_random_uuid(), 1, 2, 1, 0, 1);

@@ -153,6 +153,11 @@ concord_shmem_peer(Oid dboid, int node_id, bool create)
 	free_entry->epoch = 0;
 	free_entry->version[0] = '\0';
 	free_entry->last_error[0] = '\0';
+	free_entry->servable = false;
+	free_entry->timeline = 0;
+	free_entry->lsn = InvalidXLogRecPtr;
+	free_entry->fresh_at_us = 0;
+	free_entry->incarnation = 0;
 	pg_atomic_write_u32(&free_entry->connections, 0);
 	pg_atomic_write_u32(&free_entry->waiters, 0);
 	pg_atomic_write_u32(&free_entry->granted, 0);

@@ -32,6 +32,13 @@ typedef enum ConcordCounter
 	CONCORD_COUNT_RECOVERED,	/* branches of this node finished by its resolver */
 	CONCORD_COUNT_FORCED,		/* branches of this node finished as an administrator said */
 	CONCORD_COUNT_DEADLOCKS,	/* transactions given up as a deadlock's victim */
+	CONCORD_COUNT_TOKEN_WAITS,	/* a token was set that had to be waited for */
+	CONCORD_COUNT_TOKEN_TIMEOUTS,	/* ... and was not reached in time */
+	CONCORD_COUNT_TOKEN_STALE,	/* ... of which the session went on without (on_timeout = stale) */
+	CONCORD_COUNT_TOKEN_LOST,	/* a position was found lost */
+	CONCORD_COUNT_READS_REPLICA,	/* routed reads below strong: answered by a replica */
+	CONCORD_COUNT_READS_PRIMARY,	/* ... by the primary, as no replica would do */
+	CONCORD_COUNT_READS_AGAIN,	/* a replica refused, was too late or away: another was taken */
 	CONCORD_COUNTERS
 } ConcordCounter;
 
@@ -91,17 +98,30 @@ typedef struct ConcordDatabase
 	ConditionVariable work_cv;	/* broadcast when one of these changed */
 } ConcordDatabase;
 
-/* One peer, as seen from one member database. Free when dboid is InvalidOid. */
+/*
+ * One peer or replica, as seen from one member database. Free when dboid is InvalidOid.
+ *
+ * servable: who answered last is what it should be, so it may be read: a node its primary, a
+ * replica a standby of its node and of that node's generation.  False while it is down, and, of a
+ * replica, from the moment at which the worker's link to it was lost.
+ */
 typedef struct ConcordPeer
 {
 	Oid			dboid;
-	int			node_id;
+	int			node_id;		/* a replica's is minus its id */
 	ConcordHealth health;		/* worker */
 	int32		latency_us;		/* worker: last heartbeat's round trip, -1 = none yet */
 	TimestampTz last_seen;		/* worker: last answer, 0 = never */
 	int64		epoch;			/* worker: peer's map epoch in its last answer */
 	char		version[32];	/* worker: peer's extension version, '' = not known */
-	char		last_error[160];	/* worker: why the last heartbeat failed, '' = it did not */
+	char		last_error[160];	/* worker: why the last heartbeat failed, or a replica cannot
+									 * serve; '' = neither */
+	bool		servable;		/* worker: see above */
+	uint32		timeline;		/* worker: of lsn */
+	XLogRecPtr	lsn;			/* worker: node: end of its WAL; replica: what it has applied */
+	int64		fresh_at_us;	/* worker: replica: it has what was committed before this moment,
+								 * concord_copy_clock_us(); 0 = not known, and for nodes */
+	uint64		incarnation;	/* worker: replica: of its server; another may have less */
 	pg_atomic_uint32 connections;	/* backends: users' open connections to the peer */
 	pg_atomic_uint32 waiters;	/* backends: sessions that wait for one */
 	pg_atomic_uint32 granted;	/* backends: given back to the waiters, still in connections */

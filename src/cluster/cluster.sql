@@ -28,6 +28,7 @@ CREATE TABLE concord.map_state (
 	lost_epoch bigint NOT NULL DEFAULT 0,
 	authority int NOT NULL,
 	next_node_id int NOT NULL,
+	next_replica_id int NOT NULL DEFAULT 1,
 	slots bytea NOT NULL CHECK (octet_length(slots) = 8192)
 );
 COMMENT ON TABLE concord.map_state IS
@@ -50,11 +51,13 @@ COMMENT ON TABLE concord.map_node IS
 	'the nodes of the map; options are libpq options without user and secrets';
 
 CREATE TABLE concord.map_replica (
-	replica name PRIMARY KEY,
+	replica_id int PRIMARY KEY CHECK (replica_id > 0),
+	replica name NOT NULL UNIQUE,
 	node_id int NOT NULL,
 	options text[] NOT NULL
 );
-COMMENT ON TABLE concord.map_replica IS 'the replicas of the map''s nodes';
+COMMENT ON TABLE concord.map_replica IS
+	'the replicas of the map''s nodes; options are libpq options without user and secrets';
 
 -- The data wrapper: a node is a foreign server of it.
 
@@ -319,11 +322,12 @@ BEGIN
 	INSERT INTO concord.map_replica
 	SELECT * FROM jsonb_populate_recordset(NULL::concord.map_replica, map -> 'replicas');
 
-	INSERT INTO concord.map_state AS s (epoch, authority, next_node_id, slots)
-	VALUES (new_epoch, (map ->> 'authority')::int, (map ->> 'next_node_id')::int, new_slots)
+	INSERT INTO concord.map_state AS s (epoch, authority, next_node_id, next_replica_id, slots)
+	VALUES (new_epoch, (map ->> 'authority')::int, (map ->> 'next_node_id')::int,
+		(map ->> 'next_replica_id')::int, new_slots)
 	ON CONFLICT (singleton) DO UPDATE
 	SET epoch = excluded.epoch, authority = excluded.authority, next_node_id = excluded.next_node_id,
-		slots = excluded.slots,
+		next_replica_id = excluded.next_replica_id, slots = excluded.slots,
 		lost_epoch = CASE WHEN concord._loses_slot(s.slots, excluded.slots, me)
 						  THEN excluded.epoch ELSE s.lost_epoch END;
 	PERFORM concord._map_changed();
@@ -342,9 +346,10 @@ AS $$
 		'epoch', s.epoch,
 		'authority', s.authority,
 		'next_node_id', s.next_node_id,
+		'next_replica_id', s.next_replica_id,
 		'slots', encode(s.slots, 'hex'),
 		'nodes', (SELECT coalesce(jsonb_agg(to_jsonb(n) ORDER BY n.node_id), '[]') FROM concord.map_node n),
-		'replicas', (SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.replica), '[]') FROM concord.map_replica r))
+		'replicas', (SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.replica_id), '[]') FROM concord.map_replica r))
 	FROM concord.local_node l, concord.map_state s
 $$;
 COMMENT ON FUNCTION concord._map_json() IS 'returns the map as it travels between nodes; it holds no secret';
@@ -523,11 +528,17 @@ COMMENT ON FUNCTION concord._update_node(int, text[], text, real, name, text) IS
 CREATE FUNCTION concord._insert_replica(replica_name name, of_node int, replica_options text[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	new_id int;
 BEGIN
-	INSERT INTO concord.map_replica VALUES (replica_name, of_node, replica_options);
+	UPDATE concord.map_state s SET next_replica_id = s.next_replica_id + 1
+	RETURNING s.next_replica_id - 1 INTO STRICT new_id;
+	INSERT INTO concord.map_replica (replica_id, replica, node_id, options)
+	VALUES (new_id, replica_name, of_node, replica_options);
 	PERFORM concord._change_map(NULL);
 END $$;
-COMMENT ON FUNCTION concord._insert_replica(name, int, text[]) IS 'adds a replica to the map, which must be locked';
+COMMENT ON FUNCTION concord._insert_replica(name, int, text[]) IS
+	'adds a replica to the map, which must be locked, under the next id, which is never used again';
 
 CREATE FUNCTION concord._delete_replica(replica_name name) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -696,7 +707,8 @@ BEGIN
 		-- the authority, which gives the epochs, makes it the next one: so it also reaches those that were not sent it
 		SELECT CASE WHEN s.authority = me.node_id
 			THEN map || jsonb_build_object('epoch', known + 1,
-				'next_node_id', greatest((map ->> 'next_node_id')::int, s.next_node_id))
+				'next_node_id', greatest((map ->> 'next_node_id')::int, s.next_node_id),
+				'next_replica_id', greatest((map ->> 'next_replica_id')::int, s.next_replica_id))
 			ELSE map END
 		INTO STRICT map FROM concord.map_state s;
 	END IF;
@@ -777,11 +789,20 @@ COMMENT ON FUNCTION concord._probe() IS
 CREATE FUNCTION concord._heartbeat(
 	cluster uuid, from_node int, to_node int, protocol int, epoch bigint, generation int,
 	OUT node_id int, OUT epoch bigint, OUT version text, OUT clock timestamptz, OUT incarnation text,
-	OUT generation int)
+	OUT generation int, OUT timeline int, OUT lsn pg_lsn)
 	RETURNS record
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_heartbeat';
 COMMENT ON FUNCTION concord._heartbeat(uuid, int, int, int, bigint, int) IS
-	'answers a node that is alive and tells its map''s epoch: with this node''s id, epoch, version, clock, incarnation and generation; raises 55000 if this is not the node meant, 42704 if the asking node is not in this node''s map, 0A000 for a protocol it does not speak, 25006 on a standby';
+	'answers a node that is alive and tells its map''s epoch: with this node''s id, epoch, version, clock, incarnation, generation, and timeline and end of its WAL; raises 55000 if this is not the node meant, 42704 if the asking node is not in this node''s map, 0A000 for a protocol it does not speak, 25006 on a standby';
+
+CREATE FUNCTION concord._copy_heartbeat(
+	OUT cluster uuid, OUT node_id int, OUT generation int, OUT membership text, OUT in_recovery boolean,
+	OUT timeline int, OUT lsn pg_lsn, OUT epoch bigint, OUT version text, OUT incarnation text,
+	OUT system_identifier bigint, OUT database oid)
+	RETURNS record
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_copy_heartbeat';
+COMMENT ON FUNCTION concord._copy_heartbeat() IS
+	'answers a node that asks a replica: with the identity that it holds, whether it is in recovery, timeline and position of what it has applied (a primary: of its end of WAL), its map''s epoch, its version and its server''s incarnation; raises 42501, 55000 without the preload';
 
 CREATE FUNCTION concord._get_map() RETURNS jsonb
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_get_map';
@@ -988,13 +1009,39 @@ COMMENT ON COLUMN concord.nodes.epoch IS 'epoch of the node''s map when it last 
 COMMENT ON COLUMN concord.nodes.connections IS 'open connections of this database''s sessions to the node';
 COMMENT ON COLUMN concord.nodes.last_error IS 'why the last heartbeat failed; shown to members of pg_monitor only';
 
+CREATE FUNCTION concord._replicas(
+	OUT replica_id int, OUT health text, OUT can_serve boolean, OUT timeline int, OUT replay_lsn pg_lsn,
+	OUT lag_bytes bigint, OUT staleness interval, OUT latency_ms double precision, OUT last_seen timestamptz,
+	OUT last_error text)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'concord_replicas';
+COMMENT ON FUNCTION concord._replicas() IS
+	'what this server knows of the map''s replicas, for the view replicas; contacts nobody';
+
 CREATE VIEW concord.replicas AS
 	SELECT r.replica, n.node,
 		coalesce(concord._option(r.options, 'host'), concord._option(r.options, 'hostaddr')) AS host,
 		concord._option(r.options, 'port') AS port,
-		concord._option(r.options, 'dbname') AS dbname
-	FROM concord.map_replica r JOIN concord.map_node n USING (node_id);
-COMMENT ON VIEW concord.replicas IS 'the replicas of the cluster''s nodes';
+		concord._option(r.options, 'dbname') AS dbname,
+		h.health, h.can_serve, h.timeline, h.replay_lsn, h.lag_bytes, h.staleness, h.latency_ms,
+		h.last_seen, h.last_error
+	FROM concord.map_replica r JOIN concord.map_node n USING (node_id)
+		LEFT JOIN concord._replicas() h USING (replica_id);
+COMMENT ON VIEW concord.replicas IS
+	'the replicas of the cluster''s nodes as this node sees them; contacts nobody and never waits; on a standby, which asks nobody, their state is NULL';
+COMMENT ON COLUMN concord.replicas.health IS 'up, suspect, down, or unknown (never heard of)';
+COMMENT ON COLUMN concord.replicas.can_serve IS
+	'it can be read: when last asked it was reached, and a standby of that node in its present generation';
+COMMENT ON COLUMN concord.replicas.timeline IS 'timeline of replay_lsn';
+COMMENT ON COLUMN concord.replicas.replay_lsn IS 'up to where it had applied the node''s WAL when it last answered';
+COMMENT ON COLUMN concord.replicas.lag_bytes IS
+	'WAL of the node that it had not applied; NULL when node and replica are on different timelines, or one of them was never heard of';
+COMMENT ON COLUMN concord.replicas.staleness IS
+	'it shows everything that was committed on the node so long ago; an upper bound, measured on this server''s clock alone; NULL when nothing is known';
+COMMENT ON COLUMN concord.replicas.latency_ms IS 'round trip of the last heartbeat in milliseconds';
+COMMENT ON COLUMN concord.replicas.last_seen IS 'when it last answered a heartbeat, by this server''s clock';
+COMMENT ON COLUMN concord.replicas.last_error IS
+	'why the last heartbeat failed, or why it cannot serve; shown to members of pg_monitor only';
 
 -- ---------------------------------------------------------------------------------------------
 -- Grants.  PostgreSQL lets PUBLIC execute every new function: taken away from all but those that only read what views

@@ -281,6 +281,23 @@ examine_peers(List *findings, const ConcordMap *map)
 			   detail.len > 0 ? "Look at concord.nodes there." : NULL, NULL);
 }
 
+/* One finding for each replica that is not as it should be. */
+static List *
+examine_replicas(List *findings, const ConcordMap *map)
+{
+	if (map->membership != CONCORD_MEMBER || ConcordShared == NULL || RecoveryInProgress())
+		return findings;
+	for (int i = 0; i < map->nreplicas; i++)
+	{
+		const char *hint;
+		char	   *detail = concord_copy_complaint(map, &map->replicas[i], &hint);
+
+		if (detail != NULL)
+			findings = add(findings, "replica", WARN, detail, hint, NULL);
+	}
+	return findings;
+}
+
 static List *
 examine_prepared(List *findings)
 {
@@ -359,6 +376,7 @@ examine(void)
 	findings = examine_role(findings, map);
 	findings = examine_peers(findings, map);
 	findings = examine_standbys(findings);
+	findings = examine_replicas(findings, map);
 	return examine_prepared(findings);
 }
 

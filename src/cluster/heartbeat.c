@@ -23,11 +23,13 @@
 #include "access/xlog.h"
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "cluster/copies.h"
 #include "cluster/room.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/pg_lsn.h"
 
 PG_FUNCTION_INFO_V1(concord_heartbeat);
 PG_FUNCTION_INFO_V1(concord_get_map);
@@ -88,9 +90,11 @@ concord_heartbeat(PG_FUNCTION_ARGS)
 	int			from_node = PG_GETARG_INT32(1);
 	int			protocol = PG_GETARG_INT32(3);
 	int64		epoch = PG_GETARG_INT64(4);
+	TimeLineID	timeline;
+	XLogRecPtr	lsn;
 	TupleDesc	desc;
-	Datum		values[6];
-	bool		nulls[6] = {false};
+	Datum		values[8];
+	bool		nulls[8] = {false};
 
 	concord_require_preload();
 	concord_require_node_role();	/* H1 */
@@ -115,6 +119,9 @@ concord_heartbeat(PG_FUNCTION_ARGS)
 	values[4] = CStringGetTextDatum(psprintf("%016llx",
 											 (unsigned long long) ConcordShared->incarnation));
 	values[5] = Int32GetDatum(map->self_generation);
+	lsn = concord_wal_end(&timeline);
+	values[6] = Int32GetDatum((int32) timeline);
+	values[7] = LSNGetDatum(lsn);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 

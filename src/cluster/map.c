@@ -2,8 +2,8 @@
  * map.c
  *		This backend's copy of the cluster's map, and how it learns of changes.
  *
- * WHAT: concord_map() answers from memory.  The tables local_node, map_state and map_node are
- * read again after anybody changed them.
+ * WHAT: concord_map() answers from memory.  The tables local_node, map_state, map_node
+ * and map_replica are read again after anybody changed them.
  *
  * PROMISE: a map returned is one that was committed as a whole (or is this transaction's own
  * uncommitted one): all tables are read with one snapshot.  It is at least as new as the newest
@@ -62,23 +62,38 @@ enum
 enum
 {
 	STATE_SINGLETON, STATE_EPOCH, STATE_LOST_EPOCH, STATE_AUTHORITY, STATE_NEXT_ID,
-	STATE_SLOTS, STATE_COLUMNS
+	STATE_NEXT_REPLICA, STATE_SLOTS, STATE_COLUMNS
 };
 enum
 {
 	NODE_ID, NODE_NAME, NODE_OPTIONS, NODE_ZONE, NODE_WEIGHT, NODE_GENERATION, NODE_SYSTEM,
 	NODE_DATABASE, NODE_NONCE, NODE_MAPPING_ROLE, NODE_MAPPING_USER, NODE_COLUMNS
 };
+enum
+{
+	REPLICA_ID, REPLICA_NAME, REPLICA_NODE, REPLICA_OPTIONS, REPLICA_COLUMNS
+};
 
 #define WAIT_SLICE_MS 1000
 
 enum
 {
-	TABLE_LOCAL, TABLE_STATE, TABLE_NODE, TABLES
+	TABLE_LOCAL, TABLE_STATE, TABLE_NODE, TABLE_REPLICA, TABLES
 };
 
-static const char *const table_names[TABLES] = {"local_node", "map_state", "map_node"};
-static const int table_columns[TABLES] = {LOCAL_COLUMNS, STATE_COLUMNS, NODE_COLUMNS};
+static const char *const table_names[TABLES] = {
+	"local_node", "map_state", "map_node", "map_replica"
+};
+static const int table_columns[TABLES] = {
+	LOCAL_COLUMNS, STATE_COLUMNS, NODE_COLUMNS, REPLICA_COLUMNS
+};
+
+/* How many there is memory for while a map is read. */
+typedef struct Room
+{
+	int			nodes;
+	int			replicas;
+} Room;
 
 static const ConcordMap no_map = {.membership = CONCORD_NO_MEMBER};
 
@@ -188,14 +203,14 @@ read_state(ConcordMap *map, const Datum *values)
 }
 
 static void
-read_node(ConcordMap *map, const Datum *values, int *room, MemoryContext context)
+read_node(ConcordMap *map, const Datum *values, Room *room, MemoryContext context)
 {
 	ConcordNode *node;
 
-	if (map->nnodes == *room)
+	if (map->nnodes == room->nodes)
 	{
-		*room *= 2;
-		map->nodes = repalloc(map->nodes, *room * sizeof(ConcordNode));
+		room->nodes *= 2;
+		map->nodes = repalloc(map->nodes, room->nodes * sizeof(ConcordNode));
 	}
 	node = &map->nodes[map->nnodes++];
 	memset(node, 0, sizeof(*node));
@@ -208,7 +223,27 @@ read_node(ConcordMap *map, const Datum *values, int *room, MemoryContext context
 }
 
 static void
-read_table(Oid relid, int table, Snapshot snapshot, ConcordMap *map, int *room,
+read_replica(ConcordMap *map, const Datum *values, Room *room, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ConcordReplica *replica;
+
+	if (map->nreplicas == room->replicas)
+	{
+		room->replicas *= 2;
+		map->replicas = repalloc(map->replicas, room->replicas * sizeof(ConcordReplica));
+	}
+	replica = &map->replicas[map->nreplicas++];
+	memset(replica, 0, sizeof(*replica));
+	replica->replica_id = DatumGetInt32(values[REPLICA_ID]);
+	replica->node_id = DatumGetInt32(values[REPLICA_NODE]);
+	namestrcpy(&replica->name, node_name_of(values[REPLICA_NAME]));
+	replica->options = concord_array_to_list(values[REPLICA_OPTIONS]);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+read_table(Oid relid, int table, Snapshot snapshot, ConcordMap *map, Room *room,
 		   MemoryContext context)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
@@ -227,8 +262,10 @@ read_table(Oid relid, int table, Snapshot snapshot, ConcordMap *map, int *room,
 			read_local(map, values);
 		else if (table == TABLE_STATE)
 			read_state(map, values);
-		else
+		else if (table == TABLE_NODE)
 			read_node(map, values, room, context);
+		else
+			read_replica(map, values, room, context);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -264,22 +301,34 @@ compare_nodes(const void *a, const void *b)
 	return ((const ConcordNode *) a)->node_id - ((const ConcordNode *) b)->node_id;
 }
 
+static int
+compare_replicas(const void *a, const void *b)
+{
+	const ConcordReplica *one = a;
+	const ConcordReplica *other = b;
+
+	return one->node_id != other->node_id ? one->node_id - other->node_id :
+		one->replica_id - other->replica_id;
+}
+
 /* Reads all tables with one snapshot (PROMISE) into the context. */
 static ConcordMap *
 read_map(MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ConcordMap *map = palloc0(sizeof(ConcordMap));
-	int			room = 8;
+	Room		room = {8, 8};
 	Snapshot	snapshot;
 
-	map->nodes = palloc(room * sizeof(ConcordNode));
+	map->nodes = palloc(room.nodes * sizeof(ConcordNode));
+	map->replicas = palloc(room.replicas * sizeof(ConcordReplica));
 	snapshot = RegisterSnapshot(GetCatalogSnapshot(table_oids[TABLE_LOCAL]));
 	for (int table = 0; table < TABLES; table++)
 		read_table(table_oids[table], table, snapshot, map, &room, context);
 	UnregisterSnapshot(snapshot);
 
 	qsort(map->nodes, map->nnodes, sizeof(ConcordNode), compare_nodes);
+	qsort(map->replicas, map->nreplicas, sizeof(ConcordReplica), compare_replicas);
 	for (int slot = 0; slot < CONCORD_SLOTS; slot++)
 	{
 		ConcordNode *node = unconstify(ConcordNode *, concord_map_node(map, map->owner[slot]));
@@ -418,6 +467,28 @@ concord_map_node_required(const ConcordMap *map, const char *name)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("node \"%s\" does not exist", name)));
 	return node;
+}
+
+const ConcordReplica *
+concord_map_replica(const ConcordMap *map, int replica_id)
+{
+	for (int i = 0; i < map->nreplicas; i++)
+		if (map->replicas[i].replica_id == replica_id)
+			return &map->replicas[i];
+	return NULL;
+}
+
+const ConcordReplica *
+concord_map_replicas_of(const ConcordMap *map, int node_id, int *n)
+{
+	int			first = 0;
+
+	while (first < map->nreplicas && map->replicas[first].node_id < node_id)
+		first++;
+	*n = 0;
+	while (first + *n < map->nreplicas && map->replicas[first + *n].node_id == node_id)
+		(*n)++;
+	return *n > 0 ? &map->replicas[first] : NULL;
 }
 
 /* Notes in shared memory that a newer map is wanted; returns the database's entry or NULL. */

@@ -10,6 +10,7 @@
 #define CONCORD_CLUSTER_MAP_H
 
 #include "core/placement.h"
+#include "nodes/pg_list.h"
 #include "utils/uuid.h"
 
 typedef enum ConcordMembership
@@ -32,6 +33,15 @@ typedef struct ConcordNode
 	char	   *zone;
 } ConcordNode;
 
+/* A physical standby of a node. */
+typedef struct ConcordReplica
+{
+	int			replica_id;		/* 1 .., never used again within the cluster's life */
+	int			node_id;		/* whose it is */
+	NameData	name;
+	List	   *options;		/* of char *, "keyword=value": its address */
+} ConcordReplica;
+
 typedef struct ConcordMap
 {
 	ConcordMembership membership;
@@ -44,6 +54,8 @@ typedef struct ConcordMap
 	int			authority;		/* node id */
 	int			nnodes;
 	ConcordNode *nodes;			/* by node_id ascending */
+	int			nreplicas;
+	ConcordReplica *replicas;	/* by (node_id, replica_id) ascending */
 	int16		owner[CONCORD_SLOTS];	/* node id, CONCORD_SLOT_LOST */
 } ConcordMap;
 
@@ -65,6 +77,18 @@ extern const ConcordMap *concord_map_member(void);
 /* By id or name; NULL when there is none. */
 extern const ConcordNode *concord_map_node(const ConcordMap *map, int node_id);
 extern const ConcordNode *concord_map_node_named(const ConcordMap *map, const char *name);
+
+/* NULL when there is none. */
+extern const ConcordReplica *concord_map_replica(const ConcordMap *map, int replica_id);
+/* A node's replicas: the first of *n that stand side by side in the map; NULL for none. */
+extern const ConcordReplica *concord_map_replicas_of(const ConcordMap *map, int node_id, int *n);
+
+/*
+ * "keyword=value" options to reach a replica as userid: its address, and userid's user mapping for
+ * its node under the rules of concord_server_options().
+ */
+extern List *concord_replica_options(const ConcordMap *map, const ConcordReplica *replica,
+									 Oid userid, bool for_protocol);
 
 /* By name or 42704 `node "x" does not exist`. */
 extern const ConcordNode *concord_map_node_required(const ConcordMap *map, const char *name);

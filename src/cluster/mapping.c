@@ -59,18 +59,28 @@ concord_has_mapping(Oid serverid, Oid userid, bool for_protocol)
 List *
 concord_mapping_options(Oid serverid, Oid userid, bool for_protocol)
 {
+	/* the server's come first: a certificate that stands there is the node's, not the mapping's */
+	return list_copy_tail(concord_server_options(serverid, userid, for_protocol),
+						  list_length(GetForeignServer(serverid)->options));
+}
+
+List *
+concord_replica_options(const ConcordMap *map, const ConcordReplica *replica, Oid userid,
+						bool for_protocol)
+{
+	const ConcordNode *node = concord_map_node(map, replica->node_id);
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	foreach(lc, concord_server_options(serverid, userid, for_protocol))
-	{
-		char	   *keyword = pstrdup(lfirst(lc));
-
-		*strchr(keyword, '=') = '\0';
-		if (concord_option_allowed(keyword, true))
-			result = lappend(result, lfirst(lc));
-	}
-	return result;
+	/* the map may be gone when the catalogs were looked into */
+	foreach(lc, replica->options)
+		result = lappend(result, pstrdup(lfirst(lc)));
+	if (node == NULL || !OidIsValid(node->serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the map does not hold the node of replica \"%s\"",
+						NameStr(replica->name))));
+	return list_concat(result, concord_mapping_options(node->serverid, userid, for_protocol));
 }
 
 static RoleSpec *

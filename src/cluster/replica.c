@@ -4,7 +4,7 @@
  *
  * WHAT: concord.add_replica() and remove_replica().  A replica is a physical standby that users
  * may read from; it has no identity of its own (it holds a copy of its node's) and is reached
- * with the node's user mappings.
+ * with the node's user mappings.  What is known of it afterwards is copies.c's matter.
  *
  * PROMISE: as authority.c; a replica is stored only after a connection through its address has
  * reached a standby of that very node.

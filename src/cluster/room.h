@@ -192,6 +192,12 @@ extern List *concord_mapping_options(Oid serverid, Oid userid, bool for_protocol
 /* Is there a mapping that concord_server_options() would take? */
 extern bool concord_has_mapping(Oid serverid, Oid userid, bool for_protocol);
 
+/* ---- copies.c ---- */
+
+/* What is wrong with a replica as this server sees it, and what to do; NULL when nothing is. */
+extern char *concord_copy_complaint(const ConcordMap *map, const ConcordReplica *replica,
+									const char **hint);
+
 /*
  * ---- others.c: all other nodes at once, as the caller; what happened are rows (node, status,
  * detail) ----

@@ -27,6 +27,7 @@
 #include "access/xact.h"
 #include "base/compat.h"
 #include "base/settings.h"
+#include "cluster/copies.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -44,6 +45,7 @@
 
 static const ConcordAskKind ask_kinds[CONCORD_ASKS] = {
 	[CONCORD_ASK_HEARTBEAT] = {"heartbeat", concord_heartbeat_send, concord_heartbeat_answer},
+	[CONCORD_ASK_COPY] = {"replica", concord_copy_send, concord_copy_answer},
 	[CONCORD_ASK_MAP] = {"map", concord_map_send, concord_map_answer},
 	[CONCORD_ASK_JOIN_OUTCOME] = {"join", concord_join_send, concord_join_answer},
 	[CONCORD_ASK_OUTCOMES] = {"outcomes", concord_outcomes_send, concord_outcomes_answer},
@@ -95,6 +97,8 @@ link_failed(ConcordWorkerPeer *peer, const char *reason, bool refused)
 											 RECONNECT_MAX_MS);
 	if (map_asked)
 		concord_map_ask_failed(peer);
+	if (concord_is_replica(peer))
+		concord_copy_lost(peer);
 	concord_heartbeat_failed(peer, reason, refused);
 }
 
@@ -132,7 +136,8 @@ advance_peer(void *arg)
 			peer->deadline = 0;
 			wait_set_stale = true;
 			if (ConcordWorker.membership == CONCORD_MEMBER)
-				concord_ask(peer, CONCORD_ASK_HEARTBEAT);
+				concord_ask(peer, concord_is_replica(peer) ? CONCORD_ASK_COPY :
+							CONCORD_ASK_HEARTBEAT);
 			concord_duty_hurry(CONCORD_DUTY_RESOLVE);
 			break;
 		case CONCORD_LINK_BUSY:
@@ -178,6 +183,7 @@ send_next(ConcordWorkerPeer *peer)
 			continue;
 		peer->wanted &= ~(1 << ask);
 		peer->asked_at_us = concord_clock_us();
+		peer->sent_us = concord_copy_clock_us();
 		ask_kinds[ask].send(peer);
 		peer->asked = ask;
 		peer->deadline = concord_clock_ms() + answer_timeout_ms();
@@ -334,12 +340,12 @@ concord_asks_wait(int64 until)
 }
 
 static ConcordWorkerPeer *
-add_peer(const ConcordNode *node)
+add_peer(int node_id)
 {
 	MemoryContext old = MemoryContextSwitchTo(ConcordWorker.context);
 	ConcordWorkerPeer *peer = palloc0(sizeof(ConcordWorkerPeer));
 
-	peer->node_id = node->node_id;
+	peer->node_id = node_id;
 	peer->set_position = -1;
 	peer->options_context = AllocSetContextCreate(ConcordWorker.context, "concord peer options",
 												  ALLOCSET_SMALL_SIZES);
@@ -376,11 +382,22 @@ concord_worker_peer(int node_id)
 	return NULL;
 }
 
+static ConcordWorkerPeer *
+find_or_add(int node_id, const NameData *name)
+{
+	ConcordWorkerPeer *peer = concord_worker_peer(node_id);
+
+	if (peer == NULL)
+		peer = add_peer(node_id);
+	strlcpy(peer->name, NameStr(*name), NAMEDATALEN);
+	return peer;
+}
+
 /* The map is not touched between its reading and its copying: nothing here opens a relation. */
 void
 concord_asks_sync(const ConcordMap *map)
 {
-	int		   *keep = palloc((map->nnodes + 1) * sizeof(int));
+	int		   *keep = palloc((map->nnodes + map->nreplicas + 1) * sizeof(int));
 	int			nkeep = 0;
 	List	   *old = list_copy(ConcordWorker.peers);
 	ListCell   *lc;
@@ -388,22 +405,33 @@ concord_asks_sync(const ConcordMap *map)
 	for (int i = 0; i < map->nnodes; i++)
 	{
 		const ConcordNode *node = &map->nodes[i];
-		ConcordWorkerPeer *peer;
 
 		if (node->node_id == map->self)
 			continue;
 		keep[nkeep++] = node->node_id;
-		peer = concord_worker_peer(node->node_id);
-		if (peer == NULL)
-			peer = add_peer(node);
-		strlcpy(peer->name, NameStr(node->name), NAMEDATALEN);
-		peer->serverid = node->serverid;
+		find_or_add(node->node_id, &node->name)->serverid = node->serverid;
+	}
+	for (int i = 0; i < map->nreplicas; i++)
+	{
+		const ConcordReplica *replica = &map->replicas[i];
+		const ConcordNode *node = concord_map_node(map, replica->node_id);
+		ConcordWorkerPeer *peer;
+
+		if (node == NULL)
+			continue;
+		keep[nkeep++] = -replica->replica_id;
+		peer = find_or_add(-replica->replica_id, &replica->name);
+		peer->copy_of = node->node_id;
+		peer->generation = node->generation;
 	}
 	foreach(lc, old)
 	{
 		ConcordWorkerPeer *peer = lfirst(lc);
+		bool		kept = false;
 
-		if (concord_map_node(map, peer->node_id) == NULL || peer->node_id == map->self)
+		for (int i = 0; i < nkeep && !kept; i++)
+			kept = keep[i] == peer->node_id;
+		if (!kept)
 			drop_peer(peer);
 	}
 
@@ -426,6 +454,24 @@ same_options(List *a, List *b)
 	return true;
 }
 
+static List *
+read_options(const ConcordWorkerPeer *peer)
+{
+	Oid			role = get_role_oid(concord_node_role, false);
+	const ConcordMap *map;
+	const ConcordReplica *replica;
+
+	if (!concord_is_replica(peer))
+		return concord_server_options(peer->serverid, role, true);
+	map = concord_map();
+	replica = concord_map_replica(map, -peer->node_id);
+	if (replica == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("replica \"%s\" does not exist", peer->name)));
+	return concord_replica_options(map, replica, role, true);
+}
+
 /* Reads how to reach a peer; a link made otherwise is closed. */
 static void
 refresh_peer(void *arg)
@@ -437,7 +483,7 @@ refresh_peer(void *arg)
 	ListCell   *lc;
 
 	concord_work_begin("reading connection options");
-	options = concord_server_options(peer->serverid, get_role_oid(concord_node_role, false), true);
+	options = read_options(peer);
 	if (!same_options(options, peer->options))
 	{
 		close_link(peer);

@@ -21,6 +21,7 @@ typedef enum ConcordAsk
 {
 	CONCORD_ASK_NONE = 0,
 	CONCORD_ASK_HEARTBEAT,
+	CONCORD_ASK_COPY,			/* a replica's heartbeat, and all that it is asked */
 	CONCORD_ASK_MAP,
 	CONCORD_ASK_JOIN_OUTCOME,
 	CONCORD_ASK_OUTCOMES,
@@ -28,12 +29,13 @@ typedef enum ConcordAsk
 	CONCORD_ASKS
 } ConcordAsk;
 
-/* A peer as the worker deals with it.  Times are of concord_clock_ms(). */
+/* A peer or a replica as the worker deals with it.  Times are of concord_clock_ms(). */
 typedef struct ConcordWorkerPeer
 {
-	int			node_id;
+	int			node_id;		/* of a replica: minus its id */
 	char		name[NAMEDATALEN];
-	Oid			serverid;
+	Oid			serverid;		/* of a peer */
+	int			copy_of;		/* of a replica: its node's id, else 0 */
 
 	/* asks.c */
 	MemoryContext options_context;
@@ -49,6 +51,7 @@ typedef struct ConcordWorkerPeer
 	ConcordAsk	asked;			/* question under way */
 	uint32		wanted;			/* questions to be sent: bits 1 << ConcordAsk */
 	int64		asked_at_us;
+	int64		sent_us;		/* the same moment on concord_copy_clock_us() */
 
 	/* duty_heartbeat.c */
 	int64		heard_at;		/* last good answer, or when the peer became known */
@@ -57,6 +60,12 @@ typedef struct ConcordWorkerPeer
 	int64		quiet_until;	/* not to be asked before, unless there is news */
 	int64		epoch;			/* its map's, in its last answer */
 	int64		told_epoch;		/* ours, in the last heartbeat sent */
+
+	/* duty_copies.c: of a replica's last answer */
+	int			generation;		/* of its node in our map */
+	bool		servable;
+	uint32		timeline;
+	XLogRecPtr	lsn;
 
 	/* duty_forget.c */
 	uint64		asked_round;
@@ -135,6 +144,12 @@ typedef struct ConcordAskKind
 	void		(*answer) (ConcordWorkerPeer *peer, ConcordReply *reply);
 } ConcordAskKind;
 
+static inline bool
+concord_is_replica(const ConcordWorkerPeer *peer)
+{
+	return peer->node_id < 0;
+}
+
 /* Queues a question; the same one already waiting is not queued twice. */
 extern void concord_ask(ConcordWorkerPeer *peer, ConcordAsk ask);
 
@@ -144,7 +159,7 @@ extern ConcordWorkerPeer *concord_worker_peer(int node_id);
 /* Is a link up on which a question would be sent now or after the one under way? */
 extern bool concord_ask_possible(const ConcordWorkerPeer *peer);
 
-/* Brings the list of peers in step with the map's nodes. */
+/* Brings the list of peers in step with the map's nodes and replicas. */
 extern void concord_asks_sync(const ConcordMap *map);
 
 /* Reads the peers' connection options again, each in a transaction of its own; links whose
@@ -171,6 +186,24 @@ extern void concord_duty_forget(void *unused);
 extern void concord_heartbeat_failed(ConcordWorkerPeer *peer, const char *reason, bool refused);
 extern void concord_heartbeat_send(ConcordWorkerPeer *peer);
 extern void concord_heartbeat_answer(ConcordWorkerPeer *peer, ConcordReply *reply);
+/* ... it answered with an error, with something else than was asked, or well. */
+extern void concord_heartbeat_error(ConcordWorkerPeer *peer, const ConcordReply *reply);
+extern void concord_heartbeat_refused(ConcordWorkerPeer *peer, const char *reason);
+extern void concord_heartbeat_heard(ConcordWorkerPeer *peer, int64 epoch, const char *version,
+									const char *problem);
+
+/* duty_copies.c */
+extern void concord_copy_send(ConcordWorkerPeer *peer);
+extern void concord_copy_answer(ConcordWorkerPeer *peer, ConcordReply *reply);
+/* The link to a replica is gone. */
+extern void concord_copy_lost(ConcordWorkerPeer *peer);
+/* A node was where its answer says when it was asked, at sent_us. */
+extern void concord_copies_sample(int node_id, int generation, uint32 timeline, XLogRecPtr lsn,
+								  int64 sent_us);
+/* A pg_lsn as text; 0 if it is none. */
+extern XLogRecPtr concord_copy_lsn(const char *text);
+/* Takes a sample of this node. */
+extern void concord_copies_sample_self(void);
 
 /* duty_map.c */
 extern void concord_map_wanted(int64 epoch, int from_node);

@@ -159,7 +159,7 @@ all_answered(void)
 	{
 		ConcordWorkerPeer *peer = lfirst(lc);
 
-		if (peer->answered_round == round_number)
+		if (concord_is_replica(peer) || peer->answered_round == round_number)
 			continue;
 		all = false;
 		if (!concord_ask_possible(peer) || concord_clock_ms() > round_deadline)

@@ -5,6 +5,7 @@
  * WHAT: every concord.heartbeat_interval each peer is asked concord._heartbeat().  The question
  * tells it our epoch (a peer with an older map fetches the newer one), the answer tells us its own
  * (then we do).  A new epoch is told to all at once, so a change spreads in one round trip.
+ * Replicas are asked a question of their own (duty_copies.c); their silence is judged here too.
  *
  * STATES of a peer's health
  *		UNKNOWN, SUSPECT, DOWN --heard--> UP				a good answer
@@ -34,18 +35,20 @@
 /* columns of concord_heartbeat_send()'s statement */
 enum
 {
-	HB_NODE_ID, HB_EPOCH, HB_VERSION, HB_COLUMNS
+	HB_NODE_ID, HB_EPOCH, HB_VERSION, HB_GENERATION, HB_TIMELINE, HB_LSN, HB_COLUMNS
 };
 
 static void
 log_health(const ConcordWorkerPeer *peer, ConcordHealth now, const char *reason)
 {
+	const char *what = concord_is_replica(peer) ? "replica" : "node";
+
 	if (now == CONCORD_DOWN)
 		ereport(LOG,
-				(errmsg("node \"%s\" is down", peer->name),
+				(errmsg("%s \"%s\" is down", what, peer->name),
 				 reason != NULL ? errdetail_internal("%s", reason) : 0));
 	else if (now == CONCORD_UP && peer->health == CONCORD_DOWN)
-		ereport(LOG, (errmsg("node \"%s\" is up again", peer->name)));
+		ereport(LOG, (errmsg("%s \"%s\" is up again", what, peer->name)));
 }
 
 /* Cuts a message to what the view shows. */
@@ -68,6 +71,8 @@ set_health(ConcordWorkerPeer *peer, ConcordHealth health, const char *reason)
 	if (shared != NULL)
 	{
 		shared->health = health;
+		if (health == CONCORD_DOWN)
+			shared->servable = false;
 		if (reason != NULL)
 			store_error(shared->last_error, sizeof(shared->last_error), reason);
 	}
@@ -87,8 +92,8 @@ concord_heartbeat_failed(ConcordWorkerPeer *peer, const char *reason, bool refus
 }
 
 /* The peer answers, and the answer is no.  It is asked less often: each is an error in its log. */
-static void
-refused_by(ConcordWorkerPeer *peer, const char *reason)
+void
+concord_heartbeat_refused(ConcordWorkerPeer *peer, const char *reason)
 {
 	peer->refusals++;
 	peer->quiet_until = concord_clock_ms() +
@@ -109,25 +114,27 @@ concord_heartbeat_send(ConcordWorkerPeer *peer)
 	params[4] = psprintf(INT64_FORMAT, ConcordWorker.epoch);
 	params[5] = psprintf("%d", ConcordWorker.generation);
 	concord_link_send(peer->link,
-					  "SELECT h.node_id, h.epoch, h.version"
-					  " FROM concord._heartbeat($1, $2, $3, $4, $5, $6)"
-					  " AS h (node_id, epoch, version)",
+					  "SELECT node_id, epoch, version, generation, timeline, lsn"
+					  " FROM concord._heartbeat($1, $2, $3, $4, $5, $6)",
 					  lengthof(params), params);
 	peer->told_epoch = ConcordWorker.epoch;
 }
 
-/* A good answer (B2). */
-static void
-heard(ConcordWorkerPeer *peer, ConcordReply *reply)
+/*
+ * A good answer (B2): when it was sent, and how far away who answered is; with a problem, it is
+ * alive and yet not as it should be.
+ */
+void
+concord_heartbeat_heard(ConcordWorkerPeer *peer, int64 epoch, const char *version,
+						const char *problem)
 {
 	int64		round_trip_us = concord_clock_us() - peer->asked_at_us;
-	const char *version = concord_reply_value(reply, 0, HB_VERSION);
 	ConcordPeer *shared;
 
 	peer->heard_at = concord_clock_ms();
 	peer->refusals = 0;
 	peer->quiet_until = 0;
-	peer->epoch = strtoll(concord_reply_value(reply, 0, HB_EPOCH), NULL, 10);
+	peer->epoch = epoch;
 
 	LWLockAcquire(ConcordShared->lock, LW_EXCLUSIVE);
 	shared = concord_shmem_peer(MyDatabaseId, peer->node_id, true);
@@ -140,10 +147,34 @@ heard(ConcordWorkerPeer *peer, ConcordReply *reply)
 		strlcpy(shared->version, version != NULL ? version : "", sizeof(shared->version));
 	}
 	LWLockRelease(ConcordShared->lock);
-	set_health(peer, CONCORD_UP, NULL);
+	set_health(peer, CONCORD_UP, problem);
+}
 
+static void
+heard(ConcordWorkerPeer *peer, ConcordReply *reply)
+{
+	const char *generation = concord_reply_value(reply, 0, HB_GENERATION);
+	const char *timeline = concord_reply_value(reply, 0, HB_TIMELINE);
+	XLogRecPtr	lsn = concord_copy_lsn(concord_reply_value(reply, 0, HB_LSN));
+	ConcordPeer *shared;
+
+	concord_heartbeat_heard(peer, strtoll(concord_reply_value(reply, 0, HB_EPOCH), NULL, 10),
+							concord_reply_value(reply, 0, HB_VERSION), NULL);
 	if (peer->epoch > ConcordWorker.epoch)
 		concord_map_wanted(peer->epoch, peer->node_id);
+
+	LWLockAcquire(ConcordShared->lock, LW_EXCLUSIVE);
+	shared = concord_shmem_peer(MyDatabaseId, peer->node_id, true);
+	if (shared != NULL)
+	{
+		shared->servable = true;
+		shared->timeline = timeline != NULL ? (uint32) strtoul(timeline, NULL, 10) : 0;
+		shared->lsn = lsn;
+	}
+	LWLockRelease(ConcordShared->lock);
+	if (generation != NULL && timeline != NULL && !XLogRecPtrIsInvalid(lsn))
+		concord_copies_sample(peer->node_id, atoi(generation),
+							  (uint32) strtoul(timeline, NULL, 10), lsn, peer->sent_us);
 }
 
 /* Is this error of the peer's a matter of the moment, not an answer about who it is? */
@@ -162,16 +193,22 @@ is_passing(int sqlstate)
 }
 
 void
+concord_heartbeat_error(ConcordWorkerPeer *peer, const ConcordReply *reply)
+{
+	if (is_passing(reply->sqlstate))
+		concord_heartbeat_failed(peer, reply->message, false);
+	else
+		concord_heartbeat_refused(peer, reply->message);
+}
+
+void
 concord_heartbeat_answer(ConcordWorkerPeer *peer, ConcordReply *reply)
 {
 	const char *node_id;
 
 	if (!reply->ok)
 	{
-		if (is_passing(reply->sqlstate))
-			concord_heartbeat_failed(peer, reply->message, false);
-		else
-			refused_by(peer, reply->message);
+		concord_heartbeat_error(peer, reply);
 		if (reply->sqlstate == ERRCODE_UNDEFINED_OBJECT && peer->node_id == ConcordWorker.authority)
 			concord_map_removed(peer);
 		return;
@@ -180,12 +217,13 @@ concord_heartbeat_answer(ConcordWorkerPeer *peer, ConcordReply *reply)
 		(node_id = concord_reply_value(reply, 0, HB_NODE_ID)) == NULL ||
 		concord_reply_value(reply, 0, HB_EPOCH) == NULL)
 	{
-		refused_by(peer, "the answer to a heartbeat is malformed");
+		concord_heartbeat_refused(peer, "the answer to a heartbeat is malformed");
 		return;
 	}
 	if (atoi(node_id) != peer->node_id)
 	{
-		refused_by(peer, psprintf("node %s answered instead of node %d", node_id, peer->node_id));
+		concord_heartbeat_refused(peer, psprintf("node %s answered instead of node %d", node_id,
+												 peer->node_id));
 		return;
 	}
 	heard(peer, reply);
@@ -199,10 +237,17 @@ concord_duty_heartbeat(void *unused)
 	(void) unused;
 	if (ConcordWorker.membership != CONCORD_MEMBER)
 		return;
+	concord_copies_sample_self();
 	foreach(lc, ConcordWorker.peers)
 	{
 		ConcordWorkerPeer *peer = lfirst(lc);
 
+		if (concord_is_replica(peer))
+		{
+			if (peer->asked != CONCORD_ASK_COPY && peer->quiet_until <= concord_clock_ms())
+				concord_ask(peer, CONCORD_ASK_COPY);
+			continue;
+		}
 		/* one that is under way will do, unless it tells an old epoch */
 		if (peer->told_epoch != ConcordWorker.epoch ||
 			(peer->asked != CONCORD_ASK_HEARTBEAT && peer->quiet_until <= concord_clock_ms()))

@@ -98,7 +98,7 @@ want_no_more(int node_id)
 static bool
 is_source(const ConcordWorkerPeer *peer, int64 epoch)
 {
-	return concord_ask_possible(peer) &&
+	return !concord_is_replica(peer) && concord_ask_possible(peer) &&
 		(peer->epoch >= epoch || peer->node_id == ConcordWorker.authority);
 }
 
