@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
+#include "session/session.h"
 #include "shard/shard.h"
 #include "worker/worker.h"
 
@@ -30,10 +31,15 @@ _PG_init(void)
 	concord_settings_init();
 	concord_peer_init();
 	concord_cluster_init();
+	/* callbacks run last registered first: the token is made after the commit's end ... */
+	concord_track_init();
 	concord_commit_init();
 	concord_deadlock_init();
 	concord_shard_init();
 	concord_fault_init();
+	/* ... and what a set_config() waits for is waited for before anything is prepared */
+	if (process_shared_preload_libraries_in_progress)
+		concord_session_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

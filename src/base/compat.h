@@ -84,4 +84,46 @@
 #define concord_client_input_waits() pq_buffer_has_data()
 #endif
 
+/*
+ * Has the fast path of this process a lock?  It is for relations alone.  18 made an array of the
+ * bits; fpInfoLock is held.
+ */
+static inline bool
+concord_fast_path_locks(void)
+{
+#if PG_VERSION_NUM >= 180000
+	for (int group = 0; group < FastPathLockGroupsPerBackend; group++)
+		if (MyProc->fpLockBits[group] != 0)
+			return true;
+	return false;
+#else
+	return MyProc->fpLockBits != 0;
+#endif
+}
+
+/*
+ * The next of this process's locks in a partition of the lock table, NULL after the last; begins
+ * with NULL. The partition's lock is held.  16 made the lists dlists.
+ */
+static inline PROCLOCK *
+concord_next_lock(int partition, PROCLOCK *last)
+{
+#if PG_VERSION_NUM >= 160000
+	dlist_head *list = &MyProc->myProcLocks[partition];
+	dlist_node *next;
+
+	if (last != NULL)
+		next = dlist_has_next(list, &last->procLink) ?
+			dlist_next_node(list, &last->procLink) : NULL;
+	else
+		next = dlist_is_empty(list) ? NULL : dlist_head_node(list);
+	return next == NULL ? NULL : dlist_container(PROCLOCK, procLink, next);
+#else
+	SHM_QUEUE  *list = &MyProc->myProcLocks[partition];
+
+	return (PROCLOCK *) SHMQueueNext(list, last == NULL ? list : &last->procLink,
+									 offsetof(PROCLOCK, procLink));
+#endif
+}
+
 #endif							/* CONCORD_COMPAT_H */

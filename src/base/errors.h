@@ -14,5 +14,9 @@
 #define ERRCODE_CONCORD_STALE_MAP		MAKE_SQLSTATE('P', 'C', '0', '0', '1')
 /* the slot's owner was removed by force and no other node was given the slot */
 #define ERRCODE_CONCORD_SLOT_LOST		MAKE_SQLSTATE('P', 'C', '0', '0', '2')
+/* a position of a session token is not in the node's WAL and never will be: the write was lost */
+#define ERRCODE_CONCORD_WRITE_LOST		MAKE_SQLSTATE('P', 'C', '0', '0', '3')
+/* a session token was not reached within concord.wait_timeout */
+#define ERRCODE_CONCORD_NOT_REACHED		MAKE_SQLSTATE('P', 'C', '0', '0', '4')
 
 #endif							/* CONCORD_ERRORS_H */

@@ -11,6 +11,7 @@
 
 #include "base/settings.h"
 #include "core/commit.h"
+#include "core/token.h"
 #include "utils/guc.h"
 
 char	   *concord_node_role;
@@ -34,10 +35,42 @@ int			concord_commit_timeout_ms;
 bool		concord_strict_serializable;
 char	   *concord_transaction;
 char	   *concord_transaction_label;
+char	   *concord_token;
+int			concord_track;
+int			concord_wait_timeout_ms;
+int			concord_on_timeout;
+int			concord_consistency;
+int			concord_max_staleness_ms;
+bool		concord_token_own = false;
+bool		(*concord_token_check_hook) (const char *value, bool at_start) = NULL;
+void		(*concord_token_assign_hook) (const char *value) = NULL;
 
 static const struct config_enum_entry protocols[] = {
 	{"2pc", CONCORD_PROTOCOL_2PC, false},
 	{"paxos", CONCORD_PROTOCOL_PAXOS, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry tracks[] = {
+	{"off", CONCORD_TRACK_OFF, false},
+	{"writes", CONCORD_TRACK_WRITES, false},
+	{"reads", CONCORD_TRACK_READS, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry timeout_actions[] = {
+	{"error", CONCORD_ON_TIMEOUT_ERROR, false},
+	{"primary", CONCORD_ON_TIMEOUT_PRIMARY, false},
+	{"stale", CONCORD_ON_TIMEOUT_STALE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry levels[] = {
+	{"weak", CONCORD_WEAK, false},
+	{"eventual", CONCORD_EVENTUAL, false},
+	{"bounded", CONCORD_BOUNDED, false},
+	{"session", CONCORD_SESSION, false},
+	{"strong", CONCORD_STRONG, false},
 	{NULL, 0, false}
 };
 
@@ -74,12 +107,92 @@ check_label(char **value, void **extra, GucSource source)
 	}
 }
 
+static bool
+check_token(char **value, void **extra, GucSource source)
+{
+	static ConcordPosition positions[CONCORD_TOKEN_POSITIONS];
+	ConcordToken token = {.max = CONCORD_TOKEN_POSITIONS, .positions = positions};
+	size_t		offset;
+
+	if (*value == NULL || (*value)[0] == '\0' || concord_token_own)
+		return true;
+	switch (concord_token_parse(*value, strlen(*value), &token, &offset))
+	{
+		case CONCORD_TOKEN_OK:
+			break;
+		case CONCORD_TOKEN_VERSION:
+			GUC_check_errmsg("session token is of an unknown version");
+			GUC_check_errdetail("This node reads tokens that begin with \"%s\".",
+								CONCORD_TOKEN_PREFIX);
+			return false;
+		case CONCORD_TOKEN_TOO_LONG:
+			GUC_check_errmsg("session token is too long");
+			GUC_check_errdetail("A token has at most %d positions.", CONCORD_TOKEN_POSITIONS);
+			return false;
+		default:
+			GUC_check_errmsg("malformed session token");
+			GUC_check_errdetail("It stops being a token after %d bytes of %d.", (int) offset,
+								(int) strlen(*value));
+			GUC_check_errhint("Pass on exactly what a node reported in concord.token.");
+			return false;
+	}
+	if (concord_token_check_hook == NULL)
+	{
+		GUC_check_errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+		GUC_check_errmsg("pg_concord must be loaded via shared_preload_libraries");
+		return false;
+	}
+	return concord_token_check_hook(*value, source < PGC_S_SESSION);
+}
+
+static void
+assign_token(const char *value, void *extra)
+{
+	if (concord_token_assign_hook != NULL)
+		concord_token_assign_hook(value);
+}
+
 static void
 define_milliseconds(const char *name, const char *description, const char *more, int *variable,
 					int boot, int min, GucContext context)
 {
 	DefineCustomIntVariable(name, description, more, variable, boot, min, INT_MAX, context,
 							GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+static void
+define_session_settings(void)
+{
+	DefineCustomStringVariable("concord.token",
+							   "Shows what this session has written and seen, as a token for other sessions.",
+							   "Setting it makes what follows see at least that; see concord.wait_timeout.",
+							   &concord_token, "", PGC_USERSET,
+							   GUC_REPORT | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							   check_token, assign_token, NULL);
+	DefineCustomEnumVariable("concord.track",
+							 "Sets what concord.token carries.",
+							 "writes: what the session committed; reads: also what it saw.",
+							 &concord_track, CONCORD_TRACK_WRITES, tracks, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	define_milliseconds("concord.wait_timeout",
+						"Sets the time to wait until a token that was set is reached.",
+						"0 does not wait; what happens then is said by concord.on_timeout.",
+						&concord_wait_timeout_ms, 10000, 0, PGC_USERSET);
+	DefineCustomEnumVariable("concord.on_timeout",
+							 "Sets what happens when a token is not reached in time.",
+							 "error; primary: routed reads go to the primary, others are an error; "
+							 "stale: go on without.",
+							 &concord_on_timeout, CONCORD_ON_TIMEOUT_ERROR, timeout_actions,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("concord.consistency",
+							 "Sets from which copy of a node concord.query reads.",
+							 "weak, eventual, bounded (see concord.max_staleness), session (see "
+							 "concord.token) or strong (the primary).",
+							 &concord_consistency, CONCORD_STRONG, levels, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	define_milliseconds("concord.max_staleness",
+						"Sets how old a copy may be that is read at level bounded.", NULL,
+						&concord_max_staleness_ms, 10000, 0, PGC_USERSET);
 }
 
 void
@@ -182,6 +295,8 @@ concord_settings_init(void)
 							   GUC_REPORT | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE |
 							   GUC_DISALLOW_IN_FILE,
 							   NULL, NULL, NULL);
+
+	define_session_settings();
 
 	MarkGUCPrefixReserved("concord");
 }

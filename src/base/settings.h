@@ -44,6 +44,48 @@ extern bool concord_strict_serializable;	/* SERIALIZABLE over several nodes is a
 extern char *concord_transaction;	/* reported: gid of the running distributed transaction */
 extern char *concord_transaction_label; /* the client's own name for its transaction */
 
+/* sessions */
+/* what a session's token carries */
+typedef enum ConcordTrack
+{
+	CONCORD_TRACK_OFF,
+	CONCORD_TRACK_WRITES,
+	CONCORD_TRACK_READS
+} ConcordTrack;
+
+/* what happens when a token is not reached in time */
+typedef enum ConcordOnTimeout
+{
+	CONCORD_ON_TIMEOUT_ERROR,
+	CONCORD_ON_TIMEOUT_PRIMARY,
+	CONCORD_ON_TIMEOUT_STALE
+} ConcordOnTimeout;
+
+/* where concord.query reads: the design's levels, weakest first */
+typedef enum ConcordConsistency
+{
+	CONCORD_WEAK,
+	CONCORD_EVENTUAL,
+	CONCORD_BOUNDED,
+	CONCORD_SESSION,
+	CONCORD_STRONG
+} ConcordConsistency;
+
+extern char *concord_token;		/* reported: what this session has written and seen */
+extern int	concord_track;		/* a ConcordTrack */
+extern int	concord_wait_timeout_ms;	/* for a token, 0 = not at all */
+extern int	concord_on_timeout; /* a ConcordOnTimeout */
+extern int	concord_consistency;	/* a ConcordConsistency */
+extern int	concord_max_staleness_ms;	/* of a copy read at level bounded */
+
+/*
+ * The session room's part of concord.token: called after the syntax was found good, false refuses
+ * it (GUC_check_errmsg was called); and when the value changes.  Unset without the preload.
+ */
+extern bool concord_token_own;	/* it is being set by the session room itself */
+extern bool (*concord_token_check_hook) (const char *value, bool at_start);
+extern void (*concord_token_assign_hook) (const char *value);
+
 extern void concord_settings_init(void);
 
 #endif							/* CONCORD_SETTINGS_H */

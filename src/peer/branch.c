@@ -119,13 +119,13 @@ send_begin(ConcordConn *conn)
 	if (!conn->settings.known || XactIsoLevel != XACT_READ_COMMITTED || XactReadOnly ||
 		XactDeferrable)
 		snprintf(sql, sizeof(sql), "BEGIN ISOLATION LEVEL %s, %s, %s", isolation_name(),
-				 XactReadOnly ? "READ ONLY" : "READ WRITE",
+				 XactReadOnly || conn->replica_id != 0 ? "READ ONLY" : "READ WRITE",
 				 XactDeferrable ? "DEFERRABLE" : "NOT DEFERRABLE");
 	concord_conn_repeated(conn, CMD_CONTROL, sql);
 	conn->branch = CONCORD_BRANCH_OPEN;
 	conn->begin_level = GetCurrentTransactionNestLevel();
 	conn->saved_level = conn->release_to = 1;
-	conn->read_only = XactReadOnly;
+	conn->read_only = XactReadOnly || conn->replica_id != 0;
 	conn->wrote = false;
 	conn->begun_now = true;
 	conn->commit_tag[0] = '\0';
@@ -140,7 +140,10 @@ concord_branch_begin(ConcordConn *conn)
 	char		sql[64];
 
 	if (conn->branch == CONCORD_BRANCH_NONE)
+	{
 		send_begin(conn);
+		concord_conn_send_floor(conn);
+	}
 	if (conn->release_to < conn->saved_level)
 	{
 		snprintf(sql, sizeof(sql), "RELEASE SAVEPOINT s%d", conn->release_to + 1);
@@ -166,6 +169,43 @@ bool
 concord_branches_any(void)
 {
 	return any_branch;
+}
+
+bool
+concord_branch_on(int node_id)
+{
+	bool		found = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &concord_conns)
+	{
+		const ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
+
+		if (conn->node_id == node_id && conn->replica_id == 0 &&
+			conn->branch != CONCORD_BRANCH_NONE)
+			found = true;
+	}
+	return found;
+}
+
+int
+concord_branch_copy(int node_id, const char **floor)
+{
+	int			replica_id = 0;
+	dlist_iter	iter;
+
+	*floor = NULL;
+	dlist_foreach(iter, &concord_conns)
+	{
+		const ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
+
+		if (conn->node_id != node_id || conn->replica_id == 0 ||
+			conn->branch != CONCORD_BRANCH_OPEN)
+			continue;
+		replica_id = conn->replica_id;
+		*floor = conn->told_floor;
+	}
+	return replica_id;
 }
 
 bool
@@ -312,6 +352,7 @@ commit_and_check(ConcordConn *conn)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_ROLLBACK),
 				 errmsg("node \"%s\" rolled the transaction back", conn->name)));
+	concord_conn_pass_token(conn, CONCORD_PEER_DONE);
 }
 
 void
@@ -423,7 +464,11 @@ concord_branches_finish(ConcordConn **conns, int n, int wait_ms, const char **fi
 			conn->invalidated = true;
 		}
 		else
+		{
 			concord_error_free(&conn->commit_error);
+			if (wait_ms > 0)
+				concord_conn_pass_token(conn, CONCORD_PEER_DONE);
+		}
 		conn->branch = CONCORD_BRANCH_NONE;
 	}
 	return unfinished;

@@ -161,7 +161,8 @@ give_up_own(ConcordConn *except)
 	{
 		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
 
-		if (conn != except && conn->node_id == except->node_id && conn->idle && conn->pg != NULL)
+		if (conn != except && conn->node_id == except->node_id &&
+			conn->replica_id == except->replica_id && conn->idle && conn->pg != NULL)
 		{
 			concord_conn_close(conn);
 			return true;
@@ -174,7 +175,7 @@ give_up_own(ConcordConn *except)
 static void
 take_capacity(ConcordConn *conn)
 {
-	ConcordPeer *peer = shared_peer(conn->node_id);
+	ConcordPeer *peer = shared_peer(conn->replica_id != 0 ? -conn->replica_id : conn->node_id);
 	TimestampTz until = 0;		/* set: this session is in the queue */
 	bool		may_take = pg_atomic_read_u32(&peer->waiters) == 1; /* nobody else */
 	volatile bool counted = false;
@@ -281,7 +282,7 @@ initialize(void)
 }
 
 static ConcordConn *
-conn_create(Oid serverid, Oid userid)
+conn_create(const ConcordTarget *target, Oid userid)
 {
 	MemoryContext context = AllocSetContextCreate(peer_context, "pg_concord connection",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -295,13 +296,30 @@ conn_create(Oid serverid, Oid userid)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many peer connections in this session")));
 	conn->context = context;
-	conn->serverid = serverid;
+	conn->serverid = target->serverid;
 	conn->userid = userid;
+	conn->replica_id = target->replica_id;
 	dlist_push_tail(&concord_conns, &conn->node);
 	resting[slot] = conn;
 	if (slot >= nresting)
 		nresting = slot + 1;
 	return conn;
+}
+
+/* A replica's address is known from the map alone: the connection keeps what it is opened with. */
+static void
+keep_address(ConcordConn *conn, const ConcordTarget *target)
+{
+	MemoryContext old;
+
+	if (conn->replica_id == 0 || conn->pg != NULL)
+		return;
+	old = MemoryContextSwitchTo(conn->context);
+	list_free_deep(conn->address);
+	conn->address = NIL;
+	for (int i = 0; i < list_length(target->address); i++)
+		conn->address = lappend(conn->address, pstrdup(list_nth(target->address, i)));
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -321,14 +339,15 @@ concord_conn_get(const ConcordTarget *target, Oid userid)
 	{
 		ConcordConn *candidate = dlist_container(ConcordConn, node, iter.cur);
 
-		if (candidate->serverid == target->serverid && candidate->userid == userid)
+		if (candidate->serverid == target->serverid && candidate->userid == userid &&
+			candidate->replica_id == target->replica_id)
 		{
 			conn = candidate;
 			break;
 		}
 	}
 	if (conn == NULL)
-		conn = conn_create(target->serverid, userid);
+		conn = conn_create(target, userid);
 
 	conn->node_id = target->node_id;
 	strlcpy(conn->name, target->name, NAMEDATALEN);
@@ -337,6 +356,7 @@ concord_conn_get(const ConcordTarget *target, Oid userid)
 
 	if (conn->branch != CONCORD_BRANCH_NONE)
 		return conn;
+	keep_address(conn, target);
 	conn->idle = false;			/* C4: from here on the timer leaves it alone */
 	pg_compiler_barrier();
 	if (conn->pg != NULL && (conn->reaped || conn->invalidated || !concord_conn_alive(conn)))
@@ -381,7 +401,9 @@ concord_conn_open(ConcordConn *conn)
 	const char *why;
 
 	Assert(conn->pg == NULL);
-	options = concord_server_options(conn->serverid, conn->userid, false);
+	options = conn->replica_id != 0 ?
+		concord_copy_options(conn->address, conn->serverid, conn->userid) :
+		concord_server_options(conn->serverid, conn->userid, false);
 	if (conn->shared == NULL)
 		take_capacity(conn);
 
@@ -407,6 +429,11 @@ concord_conn_open(ConcordConn *conn)
 	if (conn->pg == NULL)
 	{
 		return_capacity(conn);
+		if (conn->replica_id != 0)
+		{
+			concord_conn_lost(conn);
+			return;				/* another copy will do */
+		}
 		ereport(ERROR,
 				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 				 errmsg("could not connect to node \"%s\"", conn->name),
@@ -432,6 +459,7 @@ concord_conn_close(ConcordConn *conn)
 	conn->pg = NULL;
 	conn->connected = false;
 	conn->queue_length = 0;
+	concord_conn_forget_tokens(conn);
 	return_capacity(conn);
 	concord_conn_drop_notices(conn);
 	concord_conn_forget_statement(conn);

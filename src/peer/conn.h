@@ -49,6 +49,7 @@ typedef enum ConcordBranch
 typedef enum ConcordCommandKind
 {
 	CMD_CONTROL,				/* BEGIN, SAVEPOINT, RELEASE, DEALLOCATE, SET TRANSACTION */
+	CMD_FLOOR,					/* SET concord.token, on a replica */
 	CMD_HELLO,
 	CMD_SETTINGS,
 	CMD_PREPARE,
@@ -93,6 +94,8 @@ typedef struct ConcordSessionSettings
 	int			interval_style;
 	int			float_digits;
 	int			lock_timeout_ms;
+	int			track;
+	int			wait_timeout_ms;
 } ConcordSessionSettings;
 
 struct ConcordConn
@@ -100,6 +103,7 @@ struct ConcordConn
 	/* key */
 	Oid			serverid;
 	Oid			userid;
+	int			replica_id;		/* 0: the node's primary */
 
 	dlist_node	node;			/* in the list of all */
 	MemoryContext context;		/* everything below; survives the connection itself */
@@ -108,6 +112,7 @@ struct ConcordConn
 	char		cluster[40];
 	int			self;
 	List	   *options;		/* what it was opened with */
+	List	   *address;		/* of a replica, as the map had it when it was opened last */
 	ConcordPeer *shared;		/* counted in ->connections, NULL when closed */
 
 	PGconn	   *pg;				/* NULL when closed */
@@ -117,6 +122,9 @@ struct ConcordConn
 	uint32		set_events;
 	int			backend_pid;	/* the peer's, as the peer itself says it */
 	int64		told_epoch;		/* last hello, 0 = none yet */
+	char	   *told_floor;		/* the last token that was reached there; NULL = none */
+	char	   *told_token;		/* concord.token of the peer's session, as it last reported it */
+	ConcordCommandKind taken;	/* the last command before SYNC whose answer was taken */
 	bool		invalidated;	/* server or mapping changed since it was opened */
 	volatile sig_atomic_t idle; /* C4 */
 	volatile sig_atomic_t reaped;	/* the idle timer shut it down */
@@ -190,7 +198,10 @@ extern void concord_conn_queue(ConcordConn *conn, ConcordCommandKind kind);
 extern void concord_conn_control(ConcordConn *conn, ConcordCommandKind kind, const char *sql);
 extern void concord_conn_repeated(ConcordConn *conn, ConcordCommandKind kind, const char *sql);
 extern void concord_conn_sync(ConcordConn *conn);
+extern void concord_conn_send_floor(ConcordConn *conn);
 extern void concord_conn_advance(ConcordConn *conn);
+extern void concord_conn_forget_tokens(ConcordConn *conn);
+extern void concord_conn_pass_token(ConcordConn *conn, ConcordPeerEvent event);
 extern void concord_conn_lost(ConcordConn *conn);
 extern void concord_conn_send_query(ConcordConn *conn, const ConcordTarget *target);
 extern void concord_conn_throw(ConcordConn *conn, ConcordRemoteError *error)

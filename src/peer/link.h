@@ -116,4 +116,7 @@ extern bool concord_option_allowed(const char *keyword, bool in_mapping);
  */
 extern List *concord_server_options(Oid serverid, Oid userid, bool for_protocol);
 
+/* The same for users' connections to a copy of the node, which has an address of its own. */
+extern List *concord_copy_options(const List *address, Oid serverid, Oid userid);
+
 #endif							/* CONCORD_PEER_LINK_H */

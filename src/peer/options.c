@@ -161,6 +161,17 @@ concord_password_required(Oid serverid, Oid userid)
 }
 
 List *
+concord_copy_options(const List *address, Oid serverid, Oid userid)
+{
+	List	   *options = concord_server_options(serverid, userid, false);
+	List	   *result = list_copy(address);
+
+	/* the server's options come first: a copy has its own in their place */
+	return list_concat(result, list_copy_tail(options,
+											  list_length(GetForeignServer(serverid)->options)));
+}
+
+List *
 concord_server_options(Oid serverid, Oid userid, bool for_protocol)
 {
 	ForeignServer *server = GetForeignServer(serverid);

@@ -30,6 +30,8 @@
 #define SOON_MS			10		/* one answer is waited for before all the others are */
 
 void		(*concord_writing_hook) (void) = NULL;
+void		(*concord_peer_token_hook) (const ConcordConn *conn, ConcordPeerEvent event,
+										const char *token) = NULL;
 
 ConcordConn *
 concord_peer_start(const ConcordTarget *target, const ConcordRemoteQuery *query,
@@ -91,11 +93,23 @@ stop_whole(ConcordConn *conn)
 	concord_branch_outcome_unknown(conn);
 }
 
+/* The running statement is the first thing done, or to be done, in the branch there. */
+static bool
+nothing_before(const ConcordConn *conn)
+{
+	return conn->begun_now || conn->branch == CONCORD_BRANCH_NONE;
+}
+
 static void
 give_up(ConcordConn *conn, int timeout_ms)
 {
 	bool		connected = conn->connected;
 
+	if (conn->replica_id != 0 && nothing_before(conn))
+	{
+		concord_conn_lost(conn);
+		return;					/* another copy will do (copy_refused) */
+	}
 	if (conn->whole == CONCORD_WHOLE_WRITE)
 	{
 		stop_whole(conn);
@@ -278,12 +292,35 @@ may_start_again(ConcordConn **conns, int n)
 	return stale;
 }
 
-/* W4 */
+/* W4; a replica cannot write at all */
 static bool
 refused_to_write(ConcordConn *conn)
 {
+	if (conn->replica_id != 0 && !conn->lost && nothing_before(conn) &&
+		conn->error.sqlstate == ERRCODE_READ_ONLY_SQL_TRANSACTION)
+		return true;
 	return conn->whole == CONCORD_WHOLE_READ && !conn->lost &&
 		conn->error.sqlstate == ERRCODE_NO_ACTIVE_SQL_TRANSACTION;
+}
+
+/* Did the failed one, a copy, not answer for a reason that another copy may not have? */
+static bool
+copy_refused(ConcordConn *failed, ConcordConn **conns, int n)
+{
+	int			sqlstate = failed->error.sqlstate;
+
+	if (failed->replica_id == 0)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (!nothing_before(conns[i]))
+			return false;
+	if (sqlstate == ERRCODE_CONCORD_NOT_REACHED)
+		return concord_on_timeout != CONCORD_ON_TIMEOUT_ERROR;
+	return failed->lost || sqlstate == ERRCODE_CONCORD_STALE_MAP ||
+		sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ||	/* hello: not what it was */
+		sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||	/* a conflict with replay */
+		sqlstate == ERRCODE_ADMIN_SHUTDOWN || sqlstate == ERRCODE_CRASH_SHUTDOWN ||
+		sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
 }
 
 static void
@@ -294,6 +331,14 @@ start_over(ConcordConn **conns, int n)
 		ConcordConn *conn = conns[i];
 
 		conn->sink = NULL;
+		if (conn->lost)
+		{
+			concord_conn_close(conn);
+			concord_error_free(&conn->error);
+			conn->lost = false;
+			conn->branch = CONCORD_BRANCH_NONE;
+			continue;
+		}
 		if (!conn->answered && !concord_conn_quiesce(conn))
 			concord_conn_close(conn);
 		concord_error_free(&conn->error);
@@ -365,6 +410,13 @@ concord_peer_finish(ConcordConn **conns, int n)
 
 	if (failed != NULL)
 	{
+		if (copy_refused(failed, conns, n))
+		{
+			bool		late = failed->error.sqlstate == ERRCODE_CONCORD_NOT_REACHED;
+
+			start_over(conns, n);
+			return late ? CONCORD_REFUSED_LATE : CONCORD_REFUSED_COPY;
+		}
 		if (refused_to_write(failed))
 		{
 			start_over(conns, n);

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "core/commit.h"
+#include "nodes/pg_list.h"
 
 typedef struct ConcordConn ConcordConn;
 
@@ -28,6 +29,10 @@ typedef struct ConcordTarget
 	const char *cluster;		/* cluster id as text */
 	int			self;			/* this node's id */
 	int64		epoch;			/* of the map that chose this node */
+	/* a copy of the node, to be read only; 0 and NIL: its primary */
+	int			replica_id;
+	const List *address;		/* of the copy: "keyword=value" options in place of the server's */
+	const char *floor;			/* a session token to be reached there first, or NULL */
 } ConcordTarget;
 
 /*
@@ -87,6 +92,8 @@ typedef enum ConcordFinish
 {
 	CONCORD_DONE,
 	CONCORD_REFUSED_STALE,		/* the peer has a newer map */
+	CONCORD_REFUSED_COPY,		/* a replica could not be reached or cannot answer (now) */
+	CONCORD_REFUSED_LATE,		/* a replica did not reach the floor in time */
 	CONCORD_REFUSED_WRITE		/* sent as CONCORD_WHOLE_READ, it wrote */
 } ConcordFinish;
 
@@ -115,8 +122,15 @@ extern Oid	concord_peer_type(const ConcordTarget *target, Oid type);
 
 /* ---- the end of the transaction: steps that the commit room puts in order ---- */
 
-/* Has this transaction any branch?  How many have written? */
+/* Has this transaction any branch?  One on this node's primary?  How many have written? */
 extern bool concord_branches_any(void);
+extern bool concord_branch_on(int node_id);
+
+/*
+ * The replica of the node on which this transaction has a branch, 0 for none; *floor is the last
+ * token that was reached there, or NULL.
+ */
+extern int	concord_branch_copy(int node_id, const char **floor);
 extern int	concord_branches_writing(void);
 
 /*
@@ -156,6 +170,21 @@ extern void (*concord_first_branch_hook) (void);
 
 /* Has a branch of this transaction written? */
 extern bool concord_peer_wrote(void);
+
+/* What a peer's session token (concord.token, reported) was told with. */
+typedef enum ConcordPeerEvent
+{
+	CONCORD_PEER_DONE,			/* a statement's answer, or an awaited one to COMMIT (PREPARED) */
+	CONCORD_PEER_PREPARED,		/* PREPARE TRANSACTION's */
+	CONCORD_PEER_ENDED,			/* COMMIT PREPARED's, perhaps of an earlier transaction */
+	CONCORD_PEER_CLOSED			/* nothing: the connection is gone, with what was unanswered */
+} ConcordPeerEvent;
+
+/*
+ * Called with each of them; token is NULL or empty when the peer has told none.  Raises nothing.
+ */
+extern void (*concord_peer_token_hook) (const ConcordConn *conn, ConcordPeerEvent event,
+										const char *token);
 
 /* Node's name as shown in application_name of everything this backend opens. */
 extern void concord_peer_set_local_name(const char *name);

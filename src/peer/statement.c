@@ -71,6 +71,8 @@
 	"pg_catalog.set_config('IntervalStyle', $4, false), " \
 	"pg_catalog.set_config('extra_float_digits', $5, false), " \
 	"pg_catalog.set_config('lock_timeout', $6, false), " \
+	"pg_catalog.set_config('concord.track', $7, false), " \
+	"pg_catalog.set_config('concord.wait_timeout', $8, false), " \
 	"pg_catalog.set_config('default_transaction_isolation', 'read committed', false), " \
 	"pg_catalog.set_config('default_transaction_read_only', 'off', false), " \
 	"pg_catalog.set_config('default_transaction_deferrable', 'off', false)"
@@ -278,7 +280,8 @@ settings_are_current(ConcordSessionSettings *told, const char *timezone)
 	return told->known && told->date_style == DateStyle && told->date_order == DateOrder &&
 		told->interval_style == IntervalStyle &&
 		told->float_digits == Max(extra_float_digits, 1) &&
-		told->lock_timeout_ms == LockTimeout &&
+		told->lock_timeout_ms == LockTimeout && told->track == concord_track &&
+		told->wait_timeout_ms == concord_wait_timeout_ms &&
 		strcmp(told->timezone, timezone) == 0 &&
 		strcmp(told->search_path, namespace_search_path) == 0;
 }
@@ -303,8 +306,11 @@ send_settings(ConcordConn *conn)
 	const char *timezone = timezone_name();
 	char		float_digits[16];
 	char		lock_timeout[16];
-	const char *values[6];
-	ConcordRemoteQuery settings = {.sql = SETTINGS_SQL, .nparams = 6, .values = values};
+	char		wait_timeout[16];
+	const char *values[8];
+	ConcordRemoteQuery settings = {
+		.sql = SETTINGS_SQL, .nparams = lengthof(values), .values = values
+	};
 
 	if (settings_are_current(told, timezone))
 		return;
@@ -318,6 +324,8 @@ send_settings(ConcordConn *conn)
 	told->interval_style = IntervalStyle;
 	told->float_digits = Max(extra_float_digits, 1);
 	told->lock_timeout_ms = LockTimeout;
+	told->track = concord_track;
+	told->wait_timeout_ms = concord_wait_timeout_ms;
 	told->known = true;
 
 	snprintf(float_digits, sizeof(float_digits), "%d", told->float_digits);
@@ -328,8 +336,36 @@ send_settings(ConcordConn *conn)
 	values[3] = GetConfigOption("IntervalStyle", false, false);
 	values[4] = float_digits;
 	values[5] = lock_timeout;
+	values[6] = GetConfigOption("concord.track", false, false);
+	snprintf(wait_timeout, sizeof(wait_timeout), "%d", told->wait_timeout_ms);
+	values[7] = wait_timeout;
 	settings.hash = concord_query_hash(settings.sql, 0, NULL);
 	send_execution(conn, CMD_SETTINGS, &settings);
+}
+
+/*
+ * Tells a replica what it must have applied before what follows is read.  It waits in the utility
+ * hook, so this comes before anything that takes a snapshot.  What was reached once on a server
+ * stays reached as long as it runs, so the same token is not told twice.
+ */
+void
+concord_conn_send_floor(ConcordConn *conn)
+{
+	const char *floor = conn->target->floor;
+	char	   *sql;
+
+	if (conn->replica_id == 0 || floor == NULL ||
+		(conn->told_floor != NULL && strcmp(conn->told_floor, floor) == 0))
+		return;
+	/* not LOCAL: the transaction it is sent in may be that of the statement alone */
+	sql = psprintf("SET concord.wait_timeout = %d", concord_wait_timeout_ms);
+	concord_conn_control(conn, CMD_CONTROL, sql);
+	concord_conn_control(conn, CMD_CONTROL, "SET concord.on_timeout = 'error'");
+	sql = psprintf("SET concord.token = '%s'", floor);
+	concord_conn_control(conn, CMD_FLOOR, sql);
+	if (conn->told_floor != NULL)
+		pfree(conn->told_floor);
+	conn->told_floor = MemoryContextStrdup(conn->context, floor);
 }
 
 /* W1 */
@@ -349,7 +385,10 @@ concord_conn_send_query(ConcordConn *conn, const ConcordTarget *target)
 	conn->whole = may_commit_by_itself(conn, target);
 	/* parts of the flush may be sent under a lost connection: libpq then ignores them */
 	if (conn->whole != CONCORD_PART)
+	{
 		conn->begun_now = true;
+		concord_conn_send_floor(conn);
+	}
 	else
 	{
 		concord_branch_begin(conn);
@@ -549,6 +588,61 @@ take_success(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 }
 
 static void
+forget_floor(ConcordConn *conn)
+{
+	if (conn->told_floor != NULL)
+		pfree(conn->told_floor);
+	conn->told_floor = NULL;
+}
+
+/* The connection is closed: what its session had been told and has told is over. */
+void
+concord_conn_forget_tokens(ConcordConn *conn)
+{
+	forget_floor(conn);
+	if (conn->told_token != NULL)
+		pfree(conn->told_token);
+	conn->told_token = NULL;
+	if (concord_peer_token_hook != NULL)
+		concord_peer_token_hook(conn, CONCORD_PEER_CLOSED, NULL);
+}
+
+void
+concord_conn_pass_token(ConcordConn *conn, ConcordPeerEvent event)
+{
+	if (concord_peer_token_hook != NULL && conn->told_token != NULL)
+		concord_peer_token_hook(conn, event, conn->told_token);
+}
+
+/*
+ * The peer's session has reported another token.  The answer to a COMMIT may come late, in another
+ * transaction than its own: whoever has awaited it passes the token on.
+ */
+static void
+look_at_token(ConcordConn *conn)
+{
+	const char *token = PQparameterStatus(conn->pg, "concord.token");
+	size_t		size;
+
+	if (token == NULL || (conn->told_token != NULL && strcmp(conn->told_token, token) == 0))
+		return;
+	if (conn->told_token != NULL)
+		pfree(conn->told_token);
+	/* this may be after the commit: nothing is raised */
+	size = strlen(token) + 1;
+	conn->told_token = MemoryContextAllocExtended(conn->context, size, MCXT_ALLOC_NO_OOM);
+	if (conn->told_token == NULL)
+		return;
+	memcpy(conn->told_token, token, size);
+	if (conn->taken == CMD_PREPARE_BRANCH)
+		concord_conn_pass_token(conn, CONCORD_PEER_PREPARED);
+	else if (conn->taken == CMD_COMMIT_PREPARED)
+		concord_conn_pass_token(conn, CONCORD_PEER_ENDED);
+	else if (conn->taken == CMD_STATEMENT)
+		concord_conn_pass_token(conn, CONCORD_PEER_DONE);
+}
+
+static void
 take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 {
 	switch (PQresultStatus(result))
@@ -562,6 +656,8 @@ take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 		case PGRES_PIPELINE_ABORTED:
 			if (command->kind == CMD_HELLO)
 				conn->told_epoch = 0;
+			if (command->kind == CMD_FLOOR)
+				forget_floor(conn);
 			break;
 		case PGRES_COPY_IN:
 		case PGRES_COPY_OUT:
@@ -572,6 +668,8 @@ take_result(ConcordConn *conn, ConcordCommand *command, PGresult *result)
 		default:
 			if (command->kind == CMD_HELLO)
 				conn->told_epoch = 0;
+			if (command->kind == CMD_FLOOR)
+				forget_floor(conn);
 			if (command->kind == CMD_PREPARE_BRANCH)
 			{
 				/* PREPARE rolls back if it fails; if it was not even tried, the close does */
@@ -604,6 +702,7 @@ take_sync(ConcordConn *conn)
 {
 	const char *state;
 
+	look_at_token(conn);
 	if (conn->queue_length == 0)
 		conn->answered = true;
 	if (conn->branch == CONCORD_BRANCH_OPEN && !conn->wrote)
@@ -616,6 +715,8 @@ take_sync(ConcordConn *conn)
 static void
 pop_command(ConcordConn *conn)
 {
+	if (conn->queue[conn->queue_head].kind != CMD_SYNC)
+		conn->taken = conn->queue[conn->queue_head].kind;
 	conn->queue_head = (conn->queue_head + 1) % conn->queue_size;
 	conn->queue_length--;
 	/* libpq has moved on to the next command: rows of a statement are wanted one by one */

@@ -34,6 +34,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "base/errors.h"
 #include "base/fault.h"
 #include "base/settings.h"
@@ -62,6 +63,7 @@ static int64 told_epoch = 0;
 /* H5: the settings the caller tells, and their values as told last; NULL = not told yet */
 static const char *const told_names[] = {
 	"search_path", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "lock_timeout",
+	"concord.track", "concord.wait_timeout",
 	"default_transaction_isolation", "default_transaction_read_only",
 	"default_transaction_deferrable"
 };
@@ -131,6 +133,13 @@ concord_hello(PG_FUNCTION_ARGS)
 	told_epoch = 0;
 	map = concord_map();
 	check_identity(map, cluster, from_node, to_node, protocol);	/* H1 */
+	if (map->epoch < epoch && RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_CONCORD_STALE_MAP),
+				 errmsg("this standby has an older cluster map than the caller"),
+				 errdetail("It has epoch " INT64_FORMAT ", the caller " INT64_FORMAT ".",
+						   map->epoch, epoch),
+				 errhint("It follows as soon as it has replayed what its primary has.")));
 	if (map->epoch < epoch || map->membership == CONCORD_JOINING)	/* H3 */
 	{
 		if (!concord_map_await(epoch, from_node, concord_connect_timeout_ms))
@@ -154,6 +163,12 @@ concord_hello(PG_FUNCTION_ARGS)
 	if (client_connection_check_interval == 0 && WaitEventSetCanReportClosed())
 		client_connection_check_interval = 1000;
 	PG_RETURN_INT32(MyProcPid);
+}
+
+bool
+concord_hello_said(void)
+{
+	return peer_session;
 }
 
 /* ------------------------------------------------------------------ hooks */

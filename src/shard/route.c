@@ -30,6 +30,7 @@
 #include "miscadmin.h"
 #include "shard/shard.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/uuid.h"
@@ -49,6 +50,9 @@ PG_FUNCTION_INFO_V1(concord_query_all_untyped);
 PG_FUNCTION_INFO_V1(concord_execute_all);
 PG_FUNCTION_INFO_V1(concord_execute_all_untyped);
 
+void		(*concord_copy_hook) (const ConcordMap *map, const ConcordNode *node,
+								  const ConcordCopyWish *wish, ConcordCopy *copy) = NULL;
+
 /* One call of a routing function. */
 typedef struct Call
 {
@@ -60,6 +64,7 @@ typedef struct Call
 	const char *node;			/* by name */
 	bool		whole;			/* it is all that the transaction does */
 	ConcordRows *rows;			/* NULL: rows are not wanted */
+	ConcordCopyWish wish;		/* of a call that may read a copy */
 } Call;
 
 /* A node chosen for a call, copied out of the map, which may change meanwhile. */
@@ -67,6 +72,7 @@ typedef struct Destination
 {
 	bool		local;
 	NameData	name;
+	NameData	copy_name;		/* of a replica that is read in the node's place */
 	char		cluster[40];
 	ConcordTarget target;
 } Destination;
@@ -175,6 +181,7 @@ start_rows(FunctionCallInfo fcinfo, bool may_have_node, const char *const *nodes
 static void
 set_destination(Destination *destination, const ConcordMap *map, const ConcordNode *node)
 {
+	memset(destination, 0, sizeof(*destination));
 	destination->local = node->node_id == map->self && !RecoveryInProgress();
 	destination->name = node->name;
 	if (!destination->local)
@@ -189,16 +196,86 @@ set_destination(Destination *destination, const ConcordMap *map, const ConcordNo
 	destination->target.epoch = map->epoch;
 }
 
+/* A replica in the place of its node's primary. */
+static void
+set_copy(Destination *destination, const ConcordMap *map, const ConcordCopy *copy)
+{
+	const ConcordReplica *replica;
+
+	destination->local = copy->here;
+	if (copy->replica_id == 0)
+		return;
+	replica = concord_map_replica(map, copy->replica_id);
+	destination->copy_name = replica->name;
+	destination->target.name = NameStr(destination->copy_name);
+	destination->target.replica_id = copy->replica_id;
+	for (int i = 0; i < list_length(replica->options); i++)
+		destination->target.address = lappend(unconstify(List *, destination->target.address),
+											  pstrdup(list_nth(replica->options, i)));
+	destination->target.floor = copy->floor;
+}
+
+/* concord.consistency: a statement that only reads may be answered by a copy of the node. */
+static void
+choose_copy(const Call *call, Destination *destination, const ConcordMap *map,
+			const ConcordNode *node)
+{
+	ConcordCopy copy;
+
+	if (concord_consistency == CONCORD_STRONG || concord_copy_hook == NULL ||
+		call->statement->whole != CONCORD_WHOLE_READ)
+		return;
+	concord_copy_hook(map, node, &call->wish, &copy);
+	if (copy.here || copy.replica_id != 0)
+		set_copy(destination, map, &copy);
+}
+
 static void
 choose(const Call *call, Destination *destination)
 {
 	const ConcordMap *map;
+	const ConcordNode *node;
 
 	AcceptInvalidationMessages();
 	map = concord_map_member();
-	set_destination(destination, map,
-					call->node != NULL ? concord_map_node_required(map, call->node) :
-					concord_slot_owner(map, call->slot));
+	node = call->node != NULL ? concord_map_node_required(map, call->node) :
+		concord_slot_owner(map, call->slot);
+	set_destination(destination, map, node);
+	choose_copy(call, destination, map, node);
+}
+
+/* A copy has refused: says what to try next. */
+static void
+exclude_copy(Call *call, const Destination *destination, ConcordFinish why)
+{
+	ConcordCopyWish *wish = &call->wish;
+
+	concord_count(CONCORD_COUNT_READS_AGAIN);
+	if (why == CONCORD_REFUSED_LATE && concord_on_timeout == CONCORD_ON_TIMEOUT_STALE)
+	{
+		concord_count(CONCORD_COUNT_TOKEN_STALE);
+		wish->stale = true;
+	}
+	else if (why == CONCORD_REFUSED_LATE || wish->nexcluded == lengthof(wish->excluded))
+		wish->primary_only = true;
+	else
+		wish->excluded[wish->nexcluded++] = destination->target.replica_id;
+	if (call->rows != NULL)
+		tuplestore_clear(call->rows->store);
+}
+
+/* What is not there yet is refused: no write below level bounded. */
+static void
+refuse_weak_write(const Call *call, bool reads)
+{
+	if (concord_consistency > CONCORD_EVENTUAL ||
+		(reads && call->statement->whole != CONCORD_WHOLE_WRITE))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("writing at consistency level \"%s\" is not available yet",
+					GetConfigOption("concord.consistency", false, false)),
+			 errhint("Set concord.consistency to session or strong.")));
 }
 
 static void
@@ -241,6 +318,7 @@ run_on_one(FunctionCallInfo fcinfo, Call *call)
 	ConcordRemoteQuery query;
 	ConcordSink sink;
 	ConcordConn *conn;
+	ConcordFinish finish;
 
 	call->whole = concord_call_is_whole(fcinfo);
 	for (int stale = 0; stale < 2;)
@@ -254,7 +332,8 @@ run_on_one(FunctionCallInfo fcinfo, Call *call)
 			sink = concord_rows_sink(call->rows);
 		conn = concord_peer_start(&destination.target, &query,
 								  call->rows != NULL ? &sink : NULL, 0);
-		switch (concord_peer_finish(&conn, 1))
+		finish = concord_peer_finish(&conn, 1);
+		switch (finish)
 		{
 			case CONCORD_DONE:
 				return concord_peer_rows(conn);
@@ -262,6 +341,10 @@ run_on_one(FunctionCallInfo fcinfo, Call *call)
 				refresh_map(&destination);
 				stale++;
 				break;
+			case CONCORD_REFUSED_COPY:
+			case CONCORD_REFUSED_LATE:
+				exclude_copy(call, &destination, finish);
+				continue;		/* the same call: it may still be the whole transaction */
 			case CONCORD_REFUSED_WRITE:
 				concord_statement_writes(call->statement);
 				if (call->rows != NULL)
@@ -280,6 +363,7 @@ query_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
 	Call		call;
 
 	start_call(fcinfo, &call, 1, untyped, by_key);
+	refuse_weak_write(&call, true);
 	call.rows = start_rows(fcinfo, false, NULL);
 	(void) run_on_one(fcinfo, &call);
 	return (Datum) 0;
@@ -292,6 +376,8 @@ execute_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
 
 	start_call(fcinfo, &call, 1, untyped, by_key);
 	refuse_on_standby(by_key ? "concord.execute" : "concord.execute_on");
+	refuse_weak_write(&call, false);
+	call.wish.primary_only = true;
 	PG_RETURN_INT64(run_on_one(fcinfo, &call));
 }
 
@@ -309,6 +395,7 @@ query_json(FunctionCallInfo fcinfo, bool untyped)
 				 errmsg("the statement's result cannot be turned into JSON"),
 				 errdetail("Only SELECT, VALUES, and statements with RETURNING can."),
 				 errhint("Use concord.query with a column definition list, or concord.execute.")));
+	refuse_weak_write(&call, true);
 	call.sql = call.statement->json_sql;
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	desc = CreateTemplateTupleDesc(1);
@@ -383,7 +470,7 @@ concord_execute_on_untyped(PG_FUNCTION_ARGS)
 
 /* All nodes of the map, ours included. */
 static Destination *
-choose_all(int *n)
+choose_all(const Call *call, int *n)
 {
 	const ConcordMap *map;
 	Destination *destinations;
@@ -393,7 +480,10 @@ choose_all(int *n)
 	*n = map->nnodes;
 	destinations = palloc0(Max(*n, 1) * sizeof(Destination));
 	for (int i = 0; i < *n; i++)
+	{
 		set_destination(&destinations[i], map, &map->nodes[i]);
+		choose_copy(call, &destinations[i], map, &map->nodes[i]);
+	}
 	return destinations;
 }
 
@@ -405,8 +495,8 @@ typedef struct AllRun
 	int64	   *affected;
 } AllRun;
 
-/* One attempt; false if a peer's map was newer and nothing had been done. */
-static bool
+/* One attempt; anything but DONE if it is to be made again, since nothing had been done. */
+static ConcordFinish
 run_on_all_once(Call *call, AllRun *run)
 {
 	ConcordRemoteQuery *queries = palloc(run->n * sizeof(ConcordRemoteQuery));
@@ -415,6 +505,7 @@ run_on_all_once(Call *call, AllRun *run)
 	int			remote = 0;
 	ConcordSink sink;
 	const ConcordSink *wanted = NULL;
+	ConcordFinish finish;
 
 	if (call->rows != NULL)
 	{
@@ -433,34 +524,45 @@ run_on_all_once(Call *call, AllRun *run)
 	for (int i = 0; i < run->n; i++)
 		if (run->destinations[i].local)
 			run->affected[i] = concord_local_run(call->sql, &call->params, call->rows, i);
-	if (concord_peer_finish(conns, remote) != CONCORD_DONE)
-	{
-		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-			throw_stale(NULL);
-		return false;
-	}
-	for (int i = 0; i < remote; i++)
-		run->affected[source[i]] = concord_peer_rows(conns[i]);
-	return true;
+	finish = concord_peer_finish(conns, remote);
+	if (finish == CONCORD_REFUSED_STALE && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		throw_stale(NULL);
+	if (finish == CONCORD_DONE)
+		for (int i = 0; i < remote; i++)
+			run->affected[source[i]] = concord_peer_rows(conns[i]);
+	return finish;
 }
 
 static void
 run_on_all(Call *call, AllRun *run)
 {
-	for (int attempt = 0; attempt < 2; attempt++)
+	for (int stale = 0; stale < 2;)
 	{
-		run->destinations = choose_all(&run->n);
+		ConcordFinish finish;
+
+		run->destinations = choose_all(call, &run->n);
 		run->names = palloc(run->n * sizeof(char *));
 		run->affected = palloc0(run->n * sizeof(int64));
 		for (int i = 0; i < run->n; i++)
 			run->names[i] = NameStr(run->destinations[i].name);
 		if (call->rows != NULL)
 			call->rows->nodes = run->names;
-		if (run_on_all_once(call, run))
+		finish = run_on_all_once(call, run);
+		if (finish == CONCORD_DONE)
 			return;
 		if (call->rows != NULL)
 			tuplestore_clear(call->rows->store);
-		refresh_map(&run->destinations[0]);
+		if (finish == CONCORD_REFUSED_STALE)
+		{
+			refresh_map(&run->destinations[0]);
+			stale++;
+			continue;
+		}
+		/* whichever copy it was, the primaries are there */
+		concord_count(CONCORD_COUNT_READS_AGAIN);
+		call->wish.primary_only = finish != CONCORD_REFUSED_LATE ||
+			concord_on_timeout != CONCORD_ON_TIMEOUT_STALE;
+		call->wish.stale = true;
 	}
 	throw_stale(NULL);
 }
@@ -472,6 +574,7 @@ query_all(FunctionCallInfo fcinfo, bool untyped)
 	AllRun		run;
 
 	start_call(fcinfo, &call, 0, untyped, false);
+	refuse_weak_write(&call, true);
 	call.rows = start_rows(fcinfo, true, NULL);
 	run_on_all(&call, &run);
 	return (Datum) 0;
@@ -486,6 +589,8 @@ execute_all(FunctionCallInfo fcinfo, bool untyped)
 
 	start_call(fcinfo, &call, 0, untyped, false);
 	refuse_on_standby("concord.execute_all");
+	refuse_weak_write(&call, false);
+	call.wish.primary_only = true;
 	InitMaterializedSRF(fcinfo, 0);
 	run_on_all(&call, &run);
 	for (int i = 0; i < run.n; i++)

@@ -104,6 +104,31 @@ extern DestReceiver *concord_rows_receiver(ConcordRows *rows, int source);
 extern int64 concord_local_run(const char *sql, const ConcordParams *params, ConcordRows *rows,
 							   int source);
 
+/* ---- copies: chosen by the session room (levels.c) */
+
+/* What is known when a copy is to be chosen. */
+typedef struct ConcordCopyWish
+{
+	bool		primary_only;
+	bool		stale;			/* the session's token is left aside (concord.on_timeout) */
+	int			nexcluded;		/* replicas that have refused */
+	int			excluded[8];
+} ConcordCopyWish;
+
+typedef struct ConcordCopy
+{
+	int			replica_id;		/* 0: the primary */
+	bool		here;			/* this server is a copy that will do */
+	const char *floor;			/* a token it must have reached, NULL = none */
+} ConcordCopy;
+
+/* Chooses by concord.consistency, which is not strong, for a statement that only reads. */
+extern void (*concord_copy_hook) (const ConcordMap *map, const ConcordNode *node,
+								  const ConcordCopyWish *wish, ConcordCopy *copy);
+
+/* Is this session another node's: has it said hello? (hello.c) */
+extern bool concord_hello_said(void);
+
 extern void concord_shard_init(void);
 
 #endif							/* CONCORD_SHARD_SHARD_H */

@@ -140,9 +140,9 @@ sub add_standby
 {
 	my ($self, $name, $standby) = @_;
 	my $primary = $self->node($name);
-	$primary->backup('for_standby');
+	$primary->backup("for_$standby");
 	my $node = PostgreSQL::Test::Cluster->new($standby);
-	$node->init_from_backup($primary, 'for_standby', has_streaming => 1);
+	$node->init_from_backup($primary, "for_$standby", has_streaming => 1);
 	$node->start;
 	$primary->wait_for_catchup($node);
 	$self->{nodes}{$standby} = $node;
