@@ -14,6 +14,7 @@
 . "${BASH_SOURCE[0]%/*}/../../lib/common.sh"
 
 NODES=(a b c)
+STANDBYS=()					# see start_standby
 ENTRY=a
 OWNER=b
 FAILED=0
@@ -121,6 +122,18 @@ start_node()
 	die "node $node did not start in $try tries"
 }
 
+# A streaming standby of a node: the node's settings and those given.
+start_standby()
+{
+	local standby=$1 node=$2 settings=$3
+
+	as_server "$PG_BIN/pg_basebackup" -D "$work/$standby" -h 127.0.0.1 -p "${PORT[$node]}" -c fast -R \
+		>"$work/$standby.init" 2>&1 || { cat "$work/$standby.init" >&2; die "pg_basebackup failed"; }
+	printf '%s\n' "$settings" >>"$work/$standby/postgresql.conf"
+	start_node "$standby"
+	STANDBYS+=("$standby")
+}
+
 # One cluster of three members, slots spread, everybody up.
 form_cluster()
 {
@@ -176,7 +189,7 @@ bench_stop()
 	trap - EXIT
 	if [ "${KEEP:-0}" = 1 ]; then
 		note "bench: left running, PGPASSFILE=$PGPASSFILE, host $SOCKETS or 127.0.0.1, ports" \
-			"$(for node in "${NODES[@]}"; do printf '%s=%s ' "$node" "${PORT[$node]:-none}"; done)"
+			"$(for node in "${NODES[@]}" "${STANDBYS[@]}"; do printf '%s=%s ' "$node" "${PORT[$node]:-none}"; done)"
 		return
 	fi
 	rm -rf "$SOCKETS"

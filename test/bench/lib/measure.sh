@@ -16,6 +16,7 @@ ROUNDS=${ROUNDS:-7}
 SLICE=${SLICE:-2}			# seconds
 OTHERS_MAX=${OTHERS_MAX:-10}
 QUIET_WAIT=${QUIET_WAIT:-10}
+declare -A OPTIONS_OF		# contestant -> its sessions' settings, as in PGOPTIONS
 
 # Clock ticks so far: of the whole machine, busy and all; of the benches' servers and this shell's ended children.
 ticks()
@@ -23,7 +24,7 @@ ticks()
 	local node pids=$$
 
 	[ -r /proc/stat ] || { echo 0 0 0; return; }
-	for node in "${NODES[@]}"; do
+	for node in "${NODES[@]}" "${STANDBYS[@]}"; do
 		pids+=" $(head -n 1 "$work/$node/postmaster.pid")"
 	done
 	awk -v roots="$pids" '
@@ -85,7 +86,7 @@ measure_slice()
 		-T "$seconds" -h "$CLIENT_HOST" -p "${PORT[$node]}" -f "$script")
 	[ ! -x "$script" ] || run=("$script" "$clients" "$seconds")
 	# shellcheck disable=SC2086
-	if ! timeout $((seconds + 60)) "${run[@]}" ${PGBENCH_OPTIONS:-} >"$out" 2>&1; then
+	if ! PGOPTIONS=${OPTIONS_OF[$contestant]:-} timeout $((seconds + 60)) "${run[@]}" ${PGBENCH_OPTIONS:-} >"$out" 2>&1; then
 		note "bench: $bench $case, $contestant, $clients client(s):"
 		tail -n 5 "$out" >&2
 		return 1
