@@ -18,13 +18,15 @@ use Test::More;
 # what initdb goes by: the doctor's answer shows it
 @ENV{qw(LANG LC_COLLATE LC_CTYPE)} = ('C.UTF-8') x 3;
 
-my %port = (a => 5433, b => 5434, c => 5435);    # as the README has them
-my @nodes = sort keys %port;
+my %port = (a => 5433, b => 5434, c => 5435, b1 => 5436);    # as the README has them
+my @nodes = qw(a b c);
 my $cluster = ConcordTest->new(
-	nodes => \@nodes,
+	nodes => [@nodes],
 	form => 0,
+	streaming => ['b'],
 	conf => "max_prepared_transactions = 100\nconcord.view_timeout = 30s");
 $cluster->get($_, 'DROP EXTENSION pg_concord') for @nodes;
+$cluster->add_standby('b', 'b1');
 
 sub comparable
 {
@@ -33,7 +35,8 @@ sub comparable
 	$text      =~ s/^psql:[^:\n]+:\d+: //mg;
 	$text      =~ s/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/<uuid>/g
 	  if $text =~ /create_cluster/;
-	for my $node (@nodes)
+	$text =~ s/^(You are now connected to database "\w+") .*/$1/mg;
+	for my $node (sort keys %port)
 	{
 		my $actual = $cluster->node($node)->port;
 		$text =~ s/\b$actual\b/$port{$node}/g;
@@ -49,7 +52,7 @@ sub run_on
 {
 	my ($node, $database, $sql) = @_;
 	my $output = '';
-	$sql =~ s/\bport=$port{$_}\b/'port=' . $cluster->node($_)->port/ge for @nodes;
+	$sql =~ s/\bport=$port{$_}\b/'port=' . $cluster->node($_)->port/ge for keys %port;
 	my @psql = (
 		'psql', '-X', '-d', $cluster->node($node)->connstr($database),
 		'-v', 'VERBOSITY=verbose', '-f', '-');
