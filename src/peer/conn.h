@@ -123,6 +123,7 @@ struct ConcordConn
 	int			backend_pid;	/* the peer's, as the peer itself says it */
 	int64		told_epoch;		/* last hello, 0 = none yet */
 	char	   *told_floor;		/* the last token that was reached there; NULL = none */
+	uint64		told_floor_key; /* of it */
 	char	   *told_token;		/* concord.token of the peer's session, as it last reported it */
 	ConcordCommandKind taken;	/* the last command before SYNC whose answer was taken */
 	bool		invalidated;	/* server or mapping changed since it was opened */

@@ -33,6 +33,7 @@ typedef struct ConcordTarget
 	int			replica_id;
 	const List *address;		/* of the copy: "keyword=value" options in place of the server's */
 	const char *floor;			/* a session token to be reached there first, or NULL */
+	uint64		floor_key;		/* what is enough to have checked once on a primary, 0 = nothing */
 } ConcordTarget;
 
 /*

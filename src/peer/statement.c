@@ -344,9 +344,11 @@ send_settings(ConcordConn *conn)
 }
 
 /*
- * Tells a replica what it must have applied before what follows is read.  It waits in the utility
+ * Tells a server what it must have applied before what follows is done.  It waits in the utility
  * hook, so this comes before anything that takes a snapshot.  What was reached once on a server
- * stays reached as long as it runs, so the same token is not told twice.
+ * stays reached as long as it runs, so the same token is not told twice.  A primary has all that it
+ * ever wrote: there the question is only whether a failover has lost it, which is asked once for
+ * each generation and timeline (floor_key), or whether a branch has ended, which is always asked.
  */
 void
 concord_conn_send_floor(ConcordConn *conn)
@@ -354,18 +356,22 @@ concord_conn_send_floor(ConcordConn *conn)
 	const char *floor = conn->target->floor;
 	char	   *sql;
 
-	if (conn->replica_id == 0 || floor == NULL ||
-		(conn->told_floor != NULL && strcmp(conn->told_floor, floor) == 0))
+	if (floor == NULL || (conn->told_floor != NULL && strcmp(conn->told_floor, floor) == 0) ||
+		(conn->target->floor_key != 0 && conn->target->floor_key == conn->told_floor_key))
 		return;
 	/* not LOCAL: the transaction it is sent in may be that of the statement alone */
 	sql = psprintf("SET concord.wait_timeout = %d", concord_wait_timeout_ms);
 	concord_conn_control(conn, CMD_CONTROL, sql);
-	concord_conn_control(conn, CMD_CONTROL, "SET concord.on_timeout = 'error'");
+	/* what a replica does not reach is dealt with here */
+	sql = psprintf("SET concord.on_timeout = '%s'", conn->replica_id != 0 ? "error" :
+				   GetConfigOption("concord.on_timeout", false, false));
+	concord_conn_control(conn, CMD_CONTROL, sql);
 	sql = psprintf("SET concord.token = '%s'", floor);
 	concord_conn_control(conn, CMD_FLOOR, sql);
 	if (conn->told_floor != NULL)
 		pfree(conn->told_floor);
 	conn->told_floor = MemoryContextStrdup(conn->context, floor);
+	conn->told_floor_key = conn->target->floor_key;
 }
 
 /* W1 */
@@ -593,6 +599,7 @@ forget_floor(ConcordConn *conn)
 	if (conn->told_floor != NULL)
 		pfree(conn->told_floor);
 	conn->told_floor = NULL;
+	conn->told_floor_key = 0;
 }
 
 /* The connection is closed: what its session had been told and has told is over. */
@@ -615,7 +622,7 @@ concord_conn_pass_token(ConcordConn *conn, ConcordPeerEvent event)
 }
 
 /*
- * The peer's session has reported another token.  The answer to a COMMIT may come late, in another
+ * The peer's session has reported another token, not just what it was told.  The answer to a COMMIT may come late, in another
  * transaction than its own: whoever has awaited it passes the token on.
  */
 static void
@@ -638,7 +645,8 @@ look_at_token(ConcordConn *conn)
 		concord_conn_pass_token(conn, CONCORD_PEER_PREPARED);
 	else if (conn->taken == CMD_COMMIT_PREPARED)
 		concord_conn_pass_token(conn, CONCORD_PEER_ENDED);
-	else if (conn->taken == CMD_STATEMENT)
+	else if (conn->taken == CMD_STATEMENT &&
+			 (conn->told_floor == NULL || strcmp(conn->told_floor, token) != 0))
 		concord_conn_pass_token(conn, CONCORD_PEER_DONE);
 }
 

@@ -23,6 +23,9 @@
  * V5 A transaction reads one copy of a node only: in REPEATABLE READ it has its snapshot there, and
  *    in READ COMMITTED what it has seen does not vanish again.  If that copy does not satisfy any
  *    more (a token was set meanwhile, or it has become too old), the primary is read.
+ * V6 A node's primary is asked, too, from level session on: a write that a failover lost is an
+ *    error wherever the next statement goes, and a branch of an earlier transaction of this
+ *    session that was not known to have ended is waited for.
  *
  * A standby has no worker and so no health: only its own copy and the primaries are read there.
  */
@@ -64,6 +67,23 @@ floor_of(const ConcordMap *map, int node_id, ConcordToken *floor)
 	text = palloc(CONCORD_TOKEN_HEAD + floor->n * CONCORD_POSITION_SIZE + 1);
 	(void) concord_token_format(floor, text,
 								CONCORD_TOKEN_HEAD + floor->n * CONCORD_POSITION_SIZE + 1);
+	return text;
+}
+
+/* V6 */
+static char *
+floor_of_primary(const ConcordMap *map, int node_id, uint64 *key)
+{
+	static ConcordPosition positions[CONCORD_TOKEN_POSITIONS];
+	ConcordToken floor = {.max = CONCORD_TOKEN_POSITIONS, .positions = positions};
+	char	   *text;
+
+	*key = 0;
+	if (concord_consistency < CONCORD_SESSION)
+		return NULL;
+	text = floor_of(map, node_id, &floor);
+	if (text != NULL && floor.n == 1 && positions[0].xid == 0)
+		*key = ((uint64) positions[0].generation << 32) | positions[0].timeline;
 	return text;
 }
 
@@ -306,4 +326,5 @@ void
 concord_levels_init(void)
 {
 	concord_copy_hook = choose_copy;
+	concord_floor_hook = floor_of_primary;
 }

@@ -122,6 +122,12 @@ typedef struct ConcordCopy
 	const char *floor;			/* a token it must have reached, NULL = none */
 } ConcordCopy;
 
+/*
+ * What the session's token says of a node, as a token (palloc'd), or NULL; *key stands for its
+ * generation and timeline if there is one of each and no branch, else it is 0.
+ */
+extern char *(*concord_floor_hook) (const ConcordMap *map, int node_id, uint64 *key);
+
 /* Chooses by concord.consistency, which is not strong, for a statement that only reads. */
 extern void (*concord_copy_hook) (const ConcordMap *map, const ConcordNode *node,
 								  const ConcordCopyWish *wish, ConcordCopy *copy);

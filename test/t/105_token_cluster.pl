@@ -109,6 +109,9 @@ my %waiting = (
 $_->start("SET concord.token = '$told->{token}'") for values %waiting;
 await_waiters($on{c}, 1, 'the primary waits for its branch');
 await_waiters($at{c}, 1, 'the standby waits, too');
+my $read = q(SELECT * FROM concord.query_on('c', 'SELECT v FROM t') AS (v int));
+$w->start($read);
+await_waiters($on{c}, 2, 'so does the session itself, when it reads what it has written');
 $cluster->proxy('a')->accept;
 $on{c}->get('SELECT concord.resolve_transactions()');
 for my $which (sort keys %waiting)
@@ -116,6 +119,7 @@ for my $which (sort keys %waiting)
 	ok($waiting{$which}->finish(30)->{ok}, "$which has waited until it was resolved");
 	is($waiting{$which}->get('SELECT v FROM t'), 5, 'and shows what it did');
 }
+is($w->finish(30)->{out}, 5, 'the session reads its own write');
 
 # what was seen elsewhere
 my $r = ConcordWire->new($cluster->node('a'));

@@ -227,5 +227,30 @@ $there->get('SET concord.consistency = session');
 $there->get("SET concord.token = '" . $w->token . "'");
 is((split /\|/, $there->get($read_sql))[0], $standby{b1}->port, 'a standby answers for its node');
 
+# the node fails over to a standby without the last write: strong is not silent about it either
+receive_nothing($at{b1} = ConcordWire->new($standby{b1}, quiet => 1));
+level('strong');
+write_one();
+my $lost = $w->token;
+$cluster->node('b')->stop('immediate');
+$standby{b1}->promote;
+$cluster->get('a', "SELECT concord.remove_replica('$_')") for qw(b1 b2);
+$cluster->get('a', "SELECT concord.set_node('b', 'host=127.0.0.1 port="
+	  . $standby{b1}->port . " dbname=app')");
+$cluster->await_sql('a', q(SELECT state FROM concord.nodes WHERE node = 'b'), 'up', 'b is back');
+my $write = q(SELECT concord.execute_on('b', 'UPDATE t SET v = v + 1'));
+for my $sql ($read_sql, $write)
+{
+	my $answer = $w->run($sql);
+	is($answer->{sqlstate}, 'PC003', 'strong: a lost write is an error');
+	like($answer->{stderr}, qr/on timeline 2, which does not contain it/, 'that says why');
+}
+my $other = ConcordWire->new($cluster->node('a'));
+is($other->run($write)->{ok}, 1, 'not for a session that has nothing to lose');
+$other->get("SET concord.token = '$lost'");
+is($other->run($write)->{sqlstate}, 'PC003', 'but for whoever has the token');
+$w->get('RESET concord.token');
+ok($w->run($_)->{ok}, 'and no more without it') for $read_sql, $write;
+
 $cluster->no_leftovers;
 done_testing();
