@@ -44,6 +44,15 @@
 #define concord_backend_status(n) (&pgstat_fetch_stat_local_beentry(n)->backendStatus)
 #endif
 
+/* 18 gave replication origins a limit of their own */
+#if PG_VERSION_NUM >= 180000
+#include "replication/origin.h"
+#define concord_max_origins() (max_active_replication_origins)
+#else
+#include "replication/slot.h"
+#define concord_max_origins() (max_replication_slots)
+#endif
+
 /* 17 gave wait events of extensions names of their own; before, all are "Extension" */
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"

@@ -54,10 +54,29 @@ CREATE TABLE concord.map_replica (
 	replica_id int PRIMARY KEY CHECK (replica_id > 0),
 	replica name NOT NULL UNIQUE,
 	node_id int NOT NULL,
-	options text[] NOT NULL
+	options text[] NOT NULL,
+	kind text NOT NULL CHECK (kind IN ('physical', 'logical'))
 );
 COMMENT ON TABLE concord.map_replica IS
 	'the replicas of the map''s nodes; options are libpq options without user and secrets';
+
+CREATE TABLE concord.followed (
+	singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+	cluster_id uuid NOT NULL,
+	node_id int NOT NULL CHECK (node_id BETWEEN 1 AND 32767),
+	node name NOT NULL,
+	generation int NOT NULL CHECK (generation > 0),
+	system_identifier bigint NOT NULL,
+	database oid NOT NULL,
+	subscription oid NOT NULL,
+	publisher_system bigint NOT NULL,
+	publisher_database oid NOT NULL,
+	timeline bigint NOT NULL,
+	history bigint[] NOT NULL,
+	parted boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE concord.followed IS
+	'the node that this database is a logical copy of, bound to the storage it was made on; no row: it is none. history: the node''s earlier timelines, each with where it ended; parted: the subscription was connected to something else than that timeline';
 
 -- The data wrapper: a node is a foreign server of it.
 
@@ -394,6 +413,7 @@ BEGIN
 	PERFORM concord._lock_identity();
 	PERFORM concord._erase_map();
 	DELETE FROM concord.local_node;
+	DELETE FROM concord.followed;
 	PERFORM concord._map_changed();
 END $$;
 COMMENT ON FUNCTION concord._forget() IS 'erases identity and map: the database belongs to no cluster any more';
@@ -525,7 +545,8 @@ END $$;
 COMMENT ON FUNCTION concord._update_node(int, text[], text, real, name, text) IS
 	'changes what is not NULL of a node of the map, which must be locked; the same values again change nothing';
 
-CREATE FUNCTION concord._insert_replica(replica_name name, of_node int, replica_options text[]) RETURNS void
+CREATE FUNCTION concord._insert_replica(replica_name name, of_node int, replica_options text[], replica_kind text)
+	RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -533,11 +554,11 @@ DECLARE
 BEGIN
 	UPDATE concord.map_state s SET next_replica_id = s.next_replica_id + 1
 	RETURNING s.next_replica_id - 1 INTO STRICT new_id;
-	INSERT INTO concord.map_replica (replica_id, replica, node_id, options)
-	VALUES (new_id, replica_name, of_node, replica_options);
+	INSERT INTO concord.map_replica (replica_id, replica, node_id, options, kind)
+	VALUES (new_id, replica_name, of_node, replica_options, replica_kind);
 	PERFORM concord._change_map(NULL);
 END $$;
-COMMENT ON FUNCTION concord._insert_replica(name, int, text[]) IS
+COMMENT ON FUNCTION concord._insert_replica(name, int, text[], text) IS
 	'adds a replica to the map, which must be locked, under the next id, which is never used again';
 
 CREATE FUNCTION concord._delete_replica(replica_name name) RETURNS void
@@ -552,6 +573,97 @@ BEGIN
 	PERFORM concord._change_map(NULL);
 END $$;
 COMMENT ON FUNCTION concord._delete_replica(name) IS 'removes a replica from the map, which must be locked';
+
+CREATE FUNCTION concord._store_followed(of_cluster uuid, of_node int, node_name name, of_generation int, publisher jsonb,
+										on_system bigint, on_database oid) RETURNS oid
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	me concord.local_node := concord._lock_identity();
+	other concord.followed;
+	subscriptions oid[];
+BEGIN
+	LOCK TABLE concord.followed IN SHARE ROW EXCLUSIVE MODE;
+	SELECT f.* INTO other FROM concord.followed f
+	WHERE (f.system_identifier, f.database) = (on_system, on_database)
+	AND (f.cluster_id, f.node_id) <> (of_cluster, of_node);
+	IF me.node_id IS NOT NULL OR other.node_id IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = CASE WHEN me.node_id IS NOT NULL THEN 'this database has an identity in a cluster'
+				ELSE format('this database is a logical copy of node "%s" already', other.node) END,
+			HINT = 'Take it out of that cluster first, or call concord.leave_cluster() there.';
+	END IF;
+	SELECT array_agg(s.oid) INTO subscriptions FROM pg_subscription s
+	WHERE s.subdbid = on_database AND s.subenabled AND publisher -> 'slots' ? s.subslotname::text;
+	IF subscriptions IS NULL OR cardinality(subscriptions) > 1 THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = CASE WHEN subscriptions IS NULL
+				THEN format('the database reached has no active subscription to node "%s"', node_name)
+				ELSE format('the database reached has more than one subscription to node "%s"', node_name) END,
+			DETAIL = 'A logical copy has exactly one enabled subscription whose publisher is the node''s database.',
+			HINT = 'Look at pg_stat_subscription there, and at pg_replication_slots on the node.';
+	END IF;
+	IF EXISTS (SELECT FROM concord.followed f WHERE f.subscription = subscriptions[1] AND f.parted
+			   AND (f.system_identifier, f.database) = (on_system, on_database)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = 'the subscription has followed another server or timeline than it was synchronised with',
+			DETAIL = 'It may have what a failover has lost, and lack what was done after it.',
+			HINT = 'Drop it, and subscribe and synchronise anew. If it is known to lack nothing, call concord.leave_cluster() there before.';
+	END IF;
+	PERFORM concord._ensure_node_role();
+	DELETE FROM concord.followed;
+	INSERT INTO concord.followed (cluster_id, node_id, node, generation, system_identifier, database, subscription,
+		publisher_system, publisher_database, timeline, history)
+	VALUES (of_cluster, of_node, node_name, of_generation, on_system, on_database, subscriptions[1],
+		(publisher ->> 'system_identifier')::bigint, (publisher ->> 'database')::oid,
+		(publisher ->> 'timeline')::bigint,
+		ARRAY(SELECT h.value::bigint FROM jsonb_array_elements_text(publisher -> 'history') WITH ORDINALITY h
+			  ORDER BY h.ordinality));
+	PERFORM concord._map_changed();
+	RETURN subscriptions[1];
+END $$;
+COMMENT ON FUNCTION concord._store_followed(uuid, int, name, int, jsonb, bigint, oid) IS
+	'makes this database a logical copy of a node; returns its subscription to the node; raises 55000';
+
+CREATE FUNCTION concord._check_followed(subscribed oid, met_system bigint, met_database oid, met_timeline bigint)
+	RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	-- whoever is making it a copy at this moment looks at whom the subscription has met after us, or is waited for
+	LOCK TABLE concord.followed IN SHARE ROW EXCLUSIVE MODE;
+	IF met_database IS NULL AND EXISTS (SELECT FROM concord.followed f WHERE f.subscription = subscribed) THEN
+		RAISE EXCEPTION USING ERRCODE = 'connection_failure',
+			MESSAGE = 'the publisher of a logical copy does not tell what it is';
+	END IF;
+	UPDATE concord.followed f SET parted = true
+	WHERE f.subscription = subscribed AND NOT f.parted
+	AND (f.publisher_system, f.publisher_database, f.timeline) <> (met_system, met_database, met_timeline);
+	IF FOUND THEN
+		PERFORM concord._map_changed();
+	END IF;
+	RETURN EXISTS (SELECT FROM concord.followed f WHERE f.subscription = subscribed AND f.parted);
+END $$;
+COMMENT ON FUNCTION concord._check_followed(oid, bigint, oid, bigint) IS
+	'called when a subscription begins to stream: parts a logical copy from its node if it is not this it follows; returns whether it has parted; raises 08006 when a copy''s publisher is not known (NULL)';
+
+CREATE FUNCTION concord._forget_followed(of_cluster uuid, of_node int) RETURNS oid
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	subscribed oid;
+BEGIN
+	LOCK TABLE concord.followed IN SHARE ROW EXCLUSIVE MODE;
+	-- one that has parted remembers it
+	DELETE FROM concord.followed f WHERE (f.cluster_id, f.node_id) = (of_cluster, of_node) AND NOT f.parted
+	RETURNING f.subscription INTO subscribed;
+	IF FOUND THEN
+		PERFORM concord._map_changed();
+	END IF;
+	RETURN subscribed;
+END $$;
+COMMENT ON FUNCTION concord._forget_followed(uuid, int) IS
+	'this database is no logical copy of that node any more, unless it has parted: then that is kept; returns the subscription by which it was, or NULL';
 
 CREATE FUNCTION concord._store_join(new_cluster uuid, new_id int, node_name name, nonce uuid, map jsonb,
 									on_system bigint, on_database oid) RETURNS void
@@ -798,11 +910,44 @@ COMMENT ON FUNCTION concord._heartbeat(uuid, int, int, int, bigint, int) IS
 CREATE FUNCTION concord._copy_heartbeat(
 	OUT cluster uuid, OUT node_id int, OUT generation int, OUT membership text, OUT in_recovery boolean,
 	OUT timeline int, OUT lsn pg_lsn, OUT epoch bigint, OUT version text, OUT incarnation text,
-	OUT system_identifier bigint, OUT database oid)
+	OUT system_identifier bigint, OUT database oid, OUT problem text)
 	RETURNS record
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_copy_heartbeat';
 COMMENT ON FUNCTION concord._copy_heartbeat() IS
-	'answers a node that asks a replica: with the identity that it holds, whether it is in recovery, timeline and position of what it has applied (a primary: of its end of WAL), its map''s epoch, its version and its server''s incarnation; raises 42501, 55000 without the preload';
+	'answers a node that asks a replica: with the identity that it holds, whether it is in recovery, timeline and position of what it has applied (a primary: of its end of WAL), its map''s epoch, its version, its server''s incarnation, and why a logical copy cannot serve; raises 42501, 55000 without the preload';
+
+CREATE FUNCTION concord._timelines(OUT timeline bigint, OUT ends bigint) RETURNS SETOF record
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'concord_timelines';
+COMMENT ON FUNCTION concord._timelines() IS
+	'the timelines of this primary''s WAL, the current one last, each with where it was left; raises 55000 in recovery';
+
+CREATE FUNCTION concord._publisher() RETURNS jsonb
+	LANGUAGE sql STABLE PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT jsonb_build_object(
+		'system_identifier', p.system_identifier,
+		'database', p.database::bigint,
+		'slots', (SELECT coalesce(jsonb_agg(s.slot_name), '[]') FROM pg_replication_slots s
+				  WHERE s.slot_type = 'logical' AND s.active AND s.database = current_database()),
+		'timeline', (SELECT t.timeline FROM concord._timelines() t WHERE t.ends IS NULL),
+		'history', (SELECT coalesce(jsonb_agg(u.number ORDER BY t.timeline, u.place), '[]')
+					FROM concord._timelines() t, unnest(ARRAY[t.timeline, t.ends]) WITH ORDINALITY u(number, place)
+					WHERE t.ends IS NOT NULL))
+	FROM concord._probe() p
+$$;
+COMMENT ON FUNCTION concord._publisher() IS
+	'tells what a logical copy of this database must be connected to: server, database, the logical slots in use, the timelines of its WAL; holds nothing that pg_control_system() and pg_replication_slots do not show';
+
+CREATE FUNCTION concord._follow(cluster uuid, node_id int, node_name name, generation int, publisher jsonb) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_follow';
+COMMENT ON FUNCTION concord._follow(uuid, int, name, int, jsonb) IS
+	'called by add_replica on a logical copy: stores whose it is, by the answer of that node''s _publisher(); raises 55000, 42501';
+
+CREATE FUNCTION concord._unfollow(cluster uuid, node_id int) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_unfollow';
+COMMENT ON FUNCTION concord._unfollow(uuid, int) IS
+	'called by remove_replica on a logical copy: it is none any more; returns whether it was one of that node that had not parted from it; raises 42501';
 
 CREATE FUNCTION concord._get_map() RETURNS jsonb
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_get_map';
@@ -905,21 +1050,21 @@ Errors: 55000 not a member, or the map was changed by the same transaction; 2500
 CREATE FUNCTION concord.leave_cluster(force boolean DEFAULT false) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_leave_cluster';
 COMMENT ON FUNCTION concord.leave_cluster(boolean) IS
-'Erases the identity of a database that is detached, removed or still joining; other nodes are not told.
+'Erases the identity of a database that is detached, removed or still joining, or ends its being a logical copy; other nodes are not told.
 force: a member may leave, too, as when its cluster''s authority is gone for good; superuser only. The others list it until concord.remove_node is called there with force.
 Errors: 55000 on a member without force (use concord.remove_node) and without identity; 22004 NULL; 25006; 42501.';
 
 CREATE FUNCTION concord.add_replica(node_name name, replica_name name, conninfo text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_add_replica';
 COMMENT ON FUNCTION concord.add_replica(name, name, text) IS
-'Adds a physical standby of a node to the map.
-node_name: the node. replica_name: the replica''s name. conninfo: libpq connection string by which every node reaches it. Superuser only.
-Errors: 42704 no such node; 42710 the name is taken; 55000 it is not in recovery, is no standby of that node, or not a member; 42602, 22023, 08001, 25001, 08006, 08007 as add_node; 25006; 42501.';
+'Adds a replica of a node to the map: a physical standby, or a logical copy, a database of no cluster whose only enabled subscription to the node keeps it up to date.
+node_name: the node. replica_name: the replica''s name. conninfo: libpq connection string by which every node reaches it; for a logical copy as a superuser there. Superuser only. A logical copy counts only for the timeline the node is on now.
+Errors: 42704 no such node; 42710 the name is taken; 55000 it is neither a standby of that node nor connected to it by exactly one subscription, or not a member; 42602, 22023, 08001, 25001, 08006, 08007 as add_node; 25006; 42501.';
 
 CREATE FUNCTION concord.remove_replica(replica_name name) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_remove_replica';
 COMMENT ON FUNCTION concord.remove_replica(name) IS
-'Removes a replica from the map; the server is not touched.
+'Removes a replica from the map. A logical copy is told that it is none any more, if it can be reached (else a WARNING); a standby is not touched.
 Errors: 42704 no such replica; 25001, 08006, 08007 as add_node; 25006; 55000.';
 
 CREATE FUNCTION concord.map_user(role name, options text[], OUT node name, OUT status text, OUT detail text) RETURNS SETOF record
@@ -1019,7 +1164,7 @@ COMMENT ON FUNCTION concord._replicas() IS
 	'what this server knows of the map''s replicas, for the view replicas; contacts nobody';
 
 CREATE VIEW concord.replicas AS
-	SELECT r.replica, n.node,
+	SELECT r.replica, n.node, r.kind,
 		coalesce(concord._option(r.options, 'host'), concord._option(r.options, 'hostaddr')) AS host,
 		concord._option(r.options, 'port') AS port,
 		concord._option(r.options, 'dbname') AS dbname,
@@ -1029,9 +1174,10 @@ CREATE VIEW concord.replicas AS
 		LEFT JOIN concord._replicas() h USING (replica_id);
 COMMENT ON VIEW concord.replicas IS
 	'the replicas of the cluster''s nodes as this node sees them; contacts nobody and never waits; on a standby, which asks nobody, their state is NULL';
+COMMENT ON COLUMN concord.replicas.kind IS 'physical (a standby) or logical (a subscriber)';
 COMMENT ON COLUMN concord.replicas.health IS 'up, suspect, down, or unknown (never heard of)';
 COMMENT ON COLUMN concord.replicas.can_serve IS
-	'it can be read: when last asked it was reached, and a standby of that node in its present generation';
+	'it can be read: when last asked it was reached, and a standby of that node in its present generation; or a logical copy that is connected to it on its present timeline, all tables synchronised';
 COMMENT ON COLUMN concord.replicas.timeline IS 'timeline of replay_lsn';
 COMMENT ON COLUMN concord.replicas.replay_lsn IS 'up to where it had applied the node''s WAL when it last answered';
 COMMENT ON COLUMN concord.replicas.lag_bytes IS
@@ -1059,7 +1205,9 @@ REVOKE ALL ON FUNCTION
 	concord._node_on(bigint, oid), concord._create_cluster(name, text[], bigint, oid, name, text),
 	concord._next_node_id(), concord._insert_node(int, name, text[], text, real, bigint, oid, uuid, name, text),
 	concord._delete_node(int, bytea), concord._update_node(int, text[], text, real, name, text),
-	concord._insert_replica(name, int, text[]), concord._delete_replica(name),
+	concord._insert_replica(name, int, text[], text), concord._delete_replica(name),
+	concord._store_followed(uuid, int, name, int, jsonb, bigint, oid), concord._check_followed(oid, bigint, oid, bigint),
+	concord._forget_followed(uuid, int), concord._follow(uuid, int, name, int, jsonb),
 	concord._store_join(uuid, int, name, uuid, jsonb, bigint, oid), concord._adopted(int, int, bigint, oid, text[], name, text, bigint),
 	concord._attach(int, bigint, oid), concord._outcome_of(uuid), concord._count_prepared(interval),
 	concord._prepared_coordinators(interval),

@@ -11,9 +11,10 @@
  * INVARIANTS
  * C1 The caller of _copy_heartbeat() is concord.node_role or a superuser, checked here.
  * C2 A replica's position is the end of a record applied as a whole: its commits are visible to
- *    every snapshot taken afterwards.
+ *    every snapshot taken afterwards.  A logical copy's is follow.c's.
  * C3 It judges nothing about itself: a standby's map may be old, and one that was promoted by hand
- *    does not know that nobody reads it any more.  Who asks compares.
+ *    does not know that nobody reads it any more.  Who asks compares.  A logical copy says what is
+ *    wrong with its subscription, which nobody else can see.
  * C4 The session that asks does not get in the way of a smart shutdown, which waits for clients:
  *    it ends when it sees one.  (On a primary the maintenance worker ends such sessions.)
  */
@@ -27,6 +28,7 @@
 #include "base/stopping.h"
 #include "catalog/pg_authid.h"
 #include "cluster/copies.h"
+#include "cluster/follow.h"
 #include "cluster/room.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -65,8 +67,9 @@ concord_copy_heartbeat(PG_FUNCTION_ARGS)
 	TimeLineID	timeline;
 	XLogRecPtr	lsn;
 	TupleDesc	desc;
-	Datum		values[12];
-	bool		nulls[12] = {false};
+	const char *problem = NULL;
+	Datum		values[13];
+	bool		nulls[13] = {false};
 
 	concord_require_preload();
 	concord_require_node_role();	/* C1 */
@@ -76,7 +79,16 @@ concord_copy_heartbeat(PG_FUNCTION_ARGS)
 				 errmsg("the server is shutting down")));
 	AcceptInvalidationMessages();
 	map = concord_map();
-	if (in_recovery)
+	if (map->membership == CONCORD_COPY)
+	{
+		ConcordServer server;
+
+		concord_followed_standing(map, &server);
+		timeline = server.timeline;
+		lsn = server.lsn;
+		problem = concord_followed_problem(map);
+	}
+	else if (in_recovery)
 		lsn = GetXLogReplayRecPtr(&timeline);	/* C2 */
 	else
 		lsn = concord_wal_end(&timeline);
@@ -97,6 +109,8 @@ concord_copy_heartbeat(PG_FUNCTION_ARGS)
 											 (unsigned long long) ConcordShared->incarnation));
 	values[10] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[11] = ObjectIdGetDatum(MyDatabaseId);
+	nulls[12] = problem == NULL;
+	values[12] = nulls[12] ? (Datum) 0 : CStringGetTextDatum(problem);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
@@ -225,6 +239,8 @@ concord_copy_complaint(const ConcordMap *map, const ConcordReplica *replica, con
 	if (!health.servable)
 	{
 		*hint = "Build the standby anew, or take it off the list with concord.remove_replica.";
+		if (replica->logical)
+			*hint = "Look at pg_stat_subscription there. If it has followed another timeline, subscribe anew, or take it off the list with concord.remove_replica.";
 		return psprintf("replica \"%s\" cannot serve: %s", name, error);
 	}
 	*hint = "Look whether the standby receives and replays WAL: pg_stat_wal_receiver, pg_get_wal_replay_pause_state().";

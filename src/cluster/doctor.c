@@ -93,6 +93,8 @@ examine_identity(List *findings, const ConcordMap *map)
 			   "Call concord.adopt_node() or concord.leave_cluster() there." :
 			   map->membership == CONCORD_JOINING ?
 			   "It becomes a member when it hears from the authority." :
+			   map->membership == CONCORD_COPY ?
+			   "It is a logical copy of a node; ask a node of the cluster." :
 			   "Call concord.create_cluster, or concord.add_node on a member.", value);
 }
 

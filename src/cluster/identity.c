@@ -52,6 +52,8 @@ concord_membership_name(ConcordMembership membership)
 			return "member";
 		case CONCORD_REMOVED:
 			return "removed";
+		case CONCORD_COPY:
+			return "copy";
 		case CONCORD_DETACHED:
 			return "detached";
 	}

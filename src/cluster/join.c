@@ -115,6 +115,8 @@ check_no_member(const ConcordProbe *probe, const char *name, const char *cluster
 		hint = "Call concord.leave_cluster() there first, or concord.adopt_node() if it is to take that node's place.";
 	else if (strcmp(probe->membership, "joining") == 0)
 		hint = "Wait until it has joined, or call concord.leave_cluster() there.";
+	else if (strcmp(probe->membership, "copy") == 0)
+		hint = "It is a logical copy: call concord.remove_replica for it first.";
 	else
 		hint = "Remove it from its cluster with concord.remove_node first.";
 	ereport(ERROR,

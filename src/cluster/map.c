@@ -2,8 +2,8 @@
  * map.c
  *		This backend's copy of the cluster's map, and how it learns of changes.
  *
- * WHAT: concord_map() answers from memory.  The tables local_node, map_state, map_node
- * and map_replica are read again after anybody changed them.
+ * WHAT: concord_map() answers from memory.  The tables local_node, map_state, map_node,
+ * map_replica and followed are read again after anybody changed them.
  *
  * PROMISE: a map returned is one that was committed as a whole (or is this transaction's own
  * uncommitted one): all tables are read with one snapshot.  It is at least as new as the newest
@@ -38,12 +38,15 @@
 #include "catalog/namespace.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "cluster/follow.h"
 #include "cluster/room.h"
 #include "commands/extension.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
 #include "storage/condition_variable.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -71,21 +74,29 @@ enum
 };
 enum
 {
-	REPLICA_ID, REPLICA_NAME, REPLICA_NODE, REPLICA_OPTIONS, REPLICA_COLUMNS
+	REPLICA_ID, REPLICA_NAME, REPLICA_NODE, REPLICA_OPTIONS, REPLICA_KIND, REPLICA_COLUMNS
 };
+enum
+{
+	FOLLOWED_SINGLETON, FOLLOWED_CLUSTER, FOLLOWED_NODE_ID, FOLLOWED_NODE, FOLLOWED_GENERATION,
+	FOLLOWED_SYSTEM, FOLLOWED_DATABASE, FOLLOWED_SUBSCRIPTION, FOLLOWED_PUBLISHER_SYSTEM,
+	FOLLOWED_PUBLISHER_DATABASE, FOLLOWED_TIMELINE, FOLLOWED_HISTORY, FOLLOWED_PARTED,
+	FOLLOWED_COLUMNS
+};
+#define MOST_COLUMNS FOLLOWED_COLUMNS
 
 #define WAIT_SLICE_MS 1000
 
 enum
 {
-	TABLE_LOCAL, TABLE_STATE, TABLE_NODE, TABLE_REPLICA, TABLES
+	TABLE_LOCAL, TABLE_STATE, TABLE_NODE, TABLE_REPLICA, TABLE_FOLLOWED, TABLES
 };
 
 static const char *const table_names[TABLES] = {
-	"local_node", "map_state", "map_node", "map_replica"
+	"local_node", "map_state", "map_node", "map_replica", "followed"
 };
 static const int table_columns[TABLES] = {
-	LOCAL_COLUMNS, STATE_COLUMNS, NODE_COLUMNS, REPLICA_COLUMNS
+	LOCAL_COLUMNS, STATE_COLUMNS, NODE_COLUMNS, REPLICA_COLUMNS, FOLLOWED_COLUMNS
 };
 
 /* How many there is memory for while a map is read. */
@@ -164,12 +175,19 @@ node_name_of(Datum value)
 	return NameStr(*DatumGetName(value));
 }
 
+/* I1 of identity.c */
+static bool
+is_here(Datum system, Datum database)
+{
+	return (uint64) DatumGetInt64(system) == GetSystemIdentifier() &&
+		DatumGetObjectId(database) == MyDatabaseId;
+}
+
 static void
 read_local(ConcordMap *map, const Datum *values)
 {
 	char	   *state = TextDatumGetCString(values[LOCAL_STATE]);
-	bool		here = (uint64) DatumGetInt64(values[LOCAL_SYSTEM]) == GetSystemIdentifier() &&
-		DatumGetObjectId(values[LOCAL_DATABASE]) == MyDatabaseId;
+	bool		here = is_here(values[LOCAL_SYSTEM], values[LOCAL_DATABASE]);
 
 	map->cluster_id = *DatumGetUUIDP(values[LOCAL_CLUSTER]);
 	map->self = DatumGetInt32(values[LOCAL_NODE_ID]);
@@ -239,7 +257,37 @@ read_replica(ConcordMap *map, const Datum *values, Room *room, MemoryContext con
 	replica->node_id = DatumGetInt32(values[REPLICA_NODE]);
 	namestrcpy(&replica->name, node_name_of(values[REPLICA_NAME]));
 	replica->options = concord_array_to_list(values[REPLICA_OPTIONS]);
+	replica->logical = strcmp(TextDatumGetCString(values[REPLICA_KIND]), "logical") == 0;
 	MemoryContextSwitchTo(old);
+}
+
+/* An identity, also a former one, goes before; what was made on another storage is no copy. */
+static void
+read_followed(ConcordMap *map, const Datum *values, MemoryContext context)
+{
+	ConcordFollowed *followed = &map->followed;
+	Datum	   *history;
+	int			n;
+
+	if (map->membership != CONCORD_NO_MEMBER ||
+		!is_here(values[FOLLOWED_SYSTEM], values[FOLLOWED_DATABASE]))
+		return;
+	map->membership = CONCORD_COPY;
+	map->cluster_id = *DatumGetUUIDP(values[FOLLOWED_CLUSTER]);
+	map->self = DatumGetInt32(values[FOLLOWED_NODE_ID]);
+	map->self_generation = DatumGetInt32(values[FOLLOWED_GENERATION]);
+	namestrcpy(&map->self_name, node_name_of(values[FOLLOWED_NODE]));
+	followed->subscription = DatumGetObjectId(values[FOLLOWED_SUBSCRIPTION]);
+	followed->timeline = (uint32) DatumGetInt64(values[FOLLOWED_TIMELINE]);
+	followed->parted = DatumGetBool(values[FOLLOWED_PARTED]);
+	deconstruct_array(DatumGetArrayTypeP(values[FOLLOWED_HISTORY]), INT8OID, sizeof(int64),
+					  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &history, NULL, &n);
+	followed->history = MemoryContextAlloc(context, Max(n, 1) * sizeof(ConcordTimeline));
+	for (int i = 0; i + 1 < n; i += 2)
+	{
+		followed->history[followed->nhistory].timeline = (uint32) DatumGetInt64(history[i]);
+		followed->history[followed->nhistory++].end = (uint64) DatumGetInt64(history[i + 1]);
+	}
 }
 
 static void
@@ -249,8 +297,8 @@ read_table(Oid relid, int table, Snapshot snapshot, ConcordMap *map, Room *room,
 	Relation	rel = table_open(relid, AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	Datum		values[NODE_COLUMNS];
-	bool		nulls[NODE_COLUMNS];
+	Datum		values[MOST_COLUMNS];
+	bool		nulls[MOST_COLUMNS];
 
 	if (RelationGetDescr(rel)->natts != table_columns[table])
 		elog(ERROR, "table concord.%s has an unexpected shape", table_names[table]);
@@ -264,8 +312,10 @@ read_table(Oid relid, int table, Snapshot snapshot, ConcordMap *map, Room *room,
 			read_state(map, values);
 		else if (table == TABLE_NODE)
 			read_node(map, values, room, context);
-		else
+		else if (table == TABLE_REPLICA)
 			read_replica(map, values, room, context);
+		else
+			read_followed(map, values, context);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -410,6 +460,14 @@ concord_map_member(void)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("this node was removed from its cluster"),
 					 errhint("Add it again with concord.add_node on a member, or create a cluster with concord.create_cluster.")));
+			break;
+		case CONCORD_COPY:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("this database is a logical copy of node \"%s\"",
+							NameStr(map->self_name)),
+					 errdetail("Only session tokens, and reads that the cluster's nodes route to it, work here."),
+					 errhint("Use a node of the cluster. concord.remove_replica on one of them, or concord.leave_cluster() here, ends it.")));
 			break;
 		case CONCORD_DETACHED:
 			ereport(ERROR,
@@ -668,4 +726,5 @@ concord_cluster_init(void)
 	RegisterXactCallback(map_xact_callback, NULL);
 	concord_authority_init();
 	concord_identity_init();
+	concord_follow_init();
 }

@@ -10,6 +10,7 @@
 #define CONCORD_CLUSTER_MAP_H
 
 #include "core/placement.h"
+#include "core/token.h"
 #include "nodes/pg_list.h"
 #include "utils/uuid.h"
 
@@ -19,6 +20,7 @@ typedef enum ConcordMembership
 	CONCORD_JOINING,			/* add_node is under way */
 	CONCORD_MEMBER,
 	CONCORD_REMOVED,			/* was a member once */
+	CONCORD_COPY,				/* no identity: a logical copy of a node */
 	CONCORD_DETACHED			/* identity is of another storage: copy, restore, upgrade */
 } ConcordMembership;
 
@@ -33,20 +35,31 @@ typedef struct ConcordNode
 	char	   *zone;
 } ConcordNode;
 
-/* A physical standby of a node. */
+/* A physical standby or a logical copy of a node. */
 typedef struct ConcordReplica
 {
 	int			replica_id;		/* 1 .., never used again within the cluster's life */
 	int			node_id;		/* whose it is */
 	NameData	name;
 	List	   *options;		/* of char *, "keyword=value": its address */
+	bool		logical;
 } ConcordReplica;
+
+/* What a logical copy follows (follow.c). */
+typedef struct ConcordFollowed
+{
+	Oid			subscription;
+	uint32		timeline;		/* of its node, on which it was synchronised */
+	int			nhistory;
+	ConcordTimeline *history;	/* the earlier ones, ascending */
+	bool		parted;			/* its subscription has followed something else */
+} ConcordFollowed;
 
 typedef struct ConcordMap
 {
 	ConcordMembership membership;
 	pg_uuid_t	cluster_id;
-	int			self;			/* this node's id, 0 when no identity */
+	int			self;			/* this node's id, or that of the node it is a copy of; 0: none */
 	int			self_generation;
 	NameData	self_name;
 	int64		epoch;			/* 0 when there is no map */
@@ -56,6 +69,7 @@ typedef struct ConcordMap
 	ConcordNode *nodes;			/* by node_id ascending */
 	int			nreplicas;
 	ConcordReplica *replicas;	/* by (node_id, replica_id) ascending */
+	ConcordFollowed followed;	/* CONCORD_COPY only, which has neither nodes nor an epoch */
 	int16		owner[CONCORD_SLOTS];	/* node id, CONCORD_SLOT_LOST */
 } ConcordMap;
 

@@ -102,10 +102,12 @@ throw_malformed(ConcordTokenError error, size_t offset, size_t length)
 			 errhint("Pass on exactly what a node reported in concord.token.")));
 }
 
-/* The first position whose node the map does not have, or NULL. */
+/* The first position whose node the map does not have, or NULL; a logical copy has no map. */
 static const ConcordPosition *
 unknown_node(const ConcordToken *token, const ConcordMap *map)
 {
+	if (map->membership == CONCORD_COPY)
+		return NULL;
 	for (int i = 0; i < token->n; i++)
 		if (concord_map_node(map, token->positions[i].node) == NULL)
 			return &token->positions[i];
@@ -127,7 +129,9 @@ read_token(const char *text, const ConcordMap **map)
 	if (error != CONCORD_TOKEN_OK)
 		throw_malformed(error, offset, strlen(text));
 	AcceptInvalidationMessages();
-	*map = concord_map_member();
+	*map = concord_map();
+	if ((*map)->membership != CONCORD_COPY)
+		*map = concord_map_member();
 	if (memcmp(token.cluster, (*map)->cluster_id.data, UUID_LEN) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -166,6 +166,30 @@ any_of(const Candidate *candidates, int n)
 	return &candidates[pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1)];
 }
 
+/*
+ * A logical copy never reaches a branch, whose id means nothing there, nor another timeline: it
+ * would be waited for in vain.  Keeps the others; returns how many.
+ */
+static int
+drop_hopeless(const ConcordMap *map, Candidate *candidates, int n, const ConcordToken *floor)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const ConcordReplica *replica = concord_map_replica(map, candidates[i].replica_id);
+		bool		hopeless = false;
+
+		for (int j = 0; replica != NULL && replica->logical && j < floor->n; j++)
+			if (floor->positions[j].xid != 0 ||
+				floor->positions[j].timeline > candidates[i].health.timeline)
+				hopeless = true;
+		if (!hopeless)
+			candidates[kept++] = candidates[i];
+	}
+	return kept;
+}
+
 /* Keeps those that satisfy; returns how many. */
 static int
 keep_fresh(Candidate *candidates, int n)
@@ -308,6 +332,7 @@ choose_copy(const ConcordMap *map, const ConcordNode *node, const ConcordCopyWis
 			chosen = any_of(candidates, keep_fresh(candidates, n));
 			break;
 		default:
+			n = drop_hopeless(map, candidates, n, &floor);
 			chosen = with_token(candidates, n, node, &floor);
 			break;
 	}

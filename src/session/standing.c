@@ -11,13 +11,16 @@
  *    timeline: so an LSN is never paired with a timeline that is older than its own.
  * S2 On a primary the LSN is the end of all WAL.  Every position ever given out lies before it,
  *    unless a crash took it back.
- * S3 The history is read once for a timeline and kept: it does not change.
+ * S3 On a logical copy it is what cluster/follow.c says: a place in the node's WAL, not in this
+ *    server's.
+ * S4 The history is read once for a timeline and kept: it does not change.
  */
 #include "postgres.h"
 
 #include "access/timeline.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "cluster/follow.h"
 #include "session/session.h"
 #include "session/waiters.h"
 #include "utils/memutils.h"
@@ -35,7 +38,7 @@ read_history(TimeLineID timeline)
 	ListCell   *lc;
 
 	if (timeline == history_of)
-		return;					/* S3 */
+		return;					/* S4 */
 	entries = readTimeLineHistory(timeline);
 	copy = MemoryContextAlloc(TopMemoryContext,
 							  Max(list_length(entries), 1) * sizeof(ConcordTimeline));
@@ -62,6 +65,11 @@ concord_standing(const ConcordMap *map, ConcordServer *server)
 	XLogRecPtr	lsn;
 	TimeLineID	timeline;
 
+	if (map->membership == CONCORD_COPY)
+	{
+		concord_followed_standing(map, server);	/* S3 */
+		return;
+	}
 	server->primary = !RecoveryInProgress();
 	if (server->primary)
 	{

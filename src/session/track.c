@@ -25,6 +25,8 @@
  * K6 known is what known_text says.  It is used only while concord.token is that text, letter by
  *    letter: so whatever else sets it or takes it back (a SET, an aborted transaction, DISCARD)
  *    need not be heard of.
+ * K7 On a logical copy a commit is not one of its node and adds nothing.  What was seen there is a
+ *    place in the node's WAL; it is looked up at PRE_COMMIT, when nothing is seen any more.
  *
  * COST of a commit that wrote: a token is written and set, without any look-up or allocation in
  * shared memory, and parsed only when somebody else has set it; one that wrote nothing pays the
@@ -42,6 +44,7 @@
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "cluster/copies.h"
+#include "cluster/follow.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "session/session.h"
@@ -65,6 +68,8 @@ static struct
 	bool		branch;			/* is being prepared for another node's transaction */
 	int			node;
 	int			generation;
+	bool		copy;			/* this is a logical copy: seen is what it may have seen (K7) */
+	ConcordPosition seen;
 	XLogRecPtr	last_end;		/* XactLastCommitEnd before */
 	ConcordToken token;			/* what it is added to */
 } next = {.token = {.max = CONCORD_TOKEN_POSITIONS, .positions = next_positions}};
@@ -310,7 +315,17 @@ prepare(bool branch)
 	if (!next.wrote && gathered.n == 0 && concord_track != CONCORD_TRACK_READS)
 		return;
 	map = concord_map();
-	if (map->membership != CONCORD_MEMBER)
+	next.copy = map->membership == CONCORD_COPY;	/* K7 */
+	if (next.copy)
+	{
+		next.wrote = false;
+		next.seen.lsn = concord_track == CONCORD_TRACK_READS ? concord_followed_seen(map) :
+			InvalidXLogRecPtr;
+		next.seen.timeline = map->followed.timeline;
+		if (next.seen.lsn == InvalidXLogRecPtr)
+			return;
+	}
+	else if (map->membership != CONCORD_MEMBER)
 		return;
 
 	next.token.n = 0;
@@ -335,7 +350,12 @@ add_here(uint64 xid)
 {
 	ConcordPosition here = {.node = next.node, .generation = next.generation};
 
-	if (xid != 0)
+	if (next.copy)				/* K7 */
+	{
+		here.lsn = next.seen.lsn;
+		here.timeline = next.seen.timeline;
+	}
+	else if (xid != 0)
 	{
 		/* the PREPARE record's end or later: it was flushed before */
 		here.lsn = concord_wal_end(&here.timeline);

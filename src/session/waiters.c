@@ -11,18 +11,24 @@
  * redo, as pg_concord is preloaded.  The replay position in PostgreSQL's shared memory moves only
  * after redo has returned, so the function publishes its own (applied).
  *
+ * ON A LOGICAL COPY the process that applies the subscription calls concord_followed_hook, which
+ * wakes likewise; positions are then those of the node's WAL, and applied is not involved.  The
+ * heap may hold waiters of several databases, each with another node's positions: who is woken in
+ * vain waits on.  A position with an xid is never reached there: the id is another server's.
+ *
  * COST when nobody waits: one store, one barrier and one load for each commit record applied.
  *
  * INVARIANTS
  * W1 No wake-up is lost: the waiter stores what it wants, then looks at what is applied; the
  *    startup process stores what is applied, then looks at what is wanted; a full barrier lies
  *    between the two on both sides.
- * W2 applied is the end of a commit record whose effects every new snapshot sees.
+ * W2 applied is the end of a commit record whose effects every new snapshot sees.  The startup
+ *    process alone writes it: no logical copy's position is ever in it.
  * W3 A waiter is in the heap only while its backend is in concord_wait_for(); an error, a cancel
  *    and the process's end take it out.
- * W4 Nothing depends on being woken: a waiter looks again by itself, soon at first, at last every
- *    POLL_MAX_MS.  That also ends waits for positions that are no commit's, for a prepared branch
- *    on a primary, and after a promotion.
+ * W4 Nothing depends on being woken: a waiter looks again by itself, soon at first and at last
+ *    every POLL_MAX_MS.  That also ends waits for positions that are no commit's, for a prepared
+ *    branch on a primary, and after a promotion.
  *
  * LOCKS: the tranche "pg_concord waiters" protects heap and array; a leaf, held for the time of
  * taking out the woken.  Latches are set under it: a waiter's slot is then still its own.
@@ -38,6 +44,7 @@
 #include "access/xlogreader.h"
 #include "base/compat.h"
 #include "base/shmem.h"
+#include "cluster/follow.h"
 #include "lib/pairingheap.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -174,9 +181,19 @@ xact_redo_and_wake(XLogReaderState *record)
 		wake(record->EndRecPtr);
 }
 
+/* A logical copy's: it has stored what is applied. */
+static void
+followed_and_wake(XLogRecPtr visible)
+{
+	pg_memory_barrier();		/* W1 */
+	if (pg_atomic_read_u64(&waiters->wanted) <= visible)
+		wake(visible);
+}
+
 void
 concord_waiters_init(void)
 {
+	concord_followed_hook = followed_and_wake;
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = waiters_request;
 	previous_startup_hook = shmem_startup_hook;
@@ -209,16 +226,20 @@ leave_at_exit(int code, Datum arg)
 	leave();
 }
 
-/* Enters (again); a position with an xid wants to be woken by any commit. */
+/*
+ * Enters (again); a position with an xid wants to be woken by any commit, but where it is never
+ * reached, by none.
+ */
 static void
-enter(const ConcordPosition *position, bool for_branch, TimestampTz since, int timeout_ms)
+enter(const ConcordPosition *position, bool for_branch, bool hopeless, TimestampTz since,
+	  int timeout_ms)
 {
 	Waiter	   *me = &waiters->waiters[concord_my_procno()];
 
 	LWLockAcquire(waiters->lock, LW_EXCLUSIVE);
 	if (me->queued)
 		pairingheap_remove(&waiters->heap, &me->node);
-	me->wanted = for_branch ? 0 : position->lsn;
+	me->wanted = for_branch ? 0 : position->xid != 0 && hopeless ? PG_UINT64_MAX : position->lsn;
 	me->queued = true;
 	pairingheap_add(&waiters->heap, &me->node);
 	me->shown.pid = MyProcPid;
@@ -268,12 +289,15 @@ judge(const ConcordMap *map, const ConcordToken *token, int *which, bool *branch
 	{
 		const ConcordPosition *position = &token->positions[i];
 
-		if (position->node != server.node || position->xid == 0 || branch_ended(position->xid))
+		if (position->node != server.node || position->xid == 0)
+			continue;
+		*branch = map->membership != CONCORD_COPY;
+		if (*branch && branch_ended(position->xid))
 			continue;
 		*which = i;
-		*branch = true;
 		return CONCORD_AHEAD;
 	}
+	*branch = false;
 	return CONCORD_REACHED;
 }
 
@@ -336,7 +360,8 @@ wait_in_heap(const ConcordMap *map, const ConcordToken *token, int timeout_ms, i
 				break;
 			left = Min(left, remaining);
 		}
-		enter(&token->positions[*which], branch, since, timeout_ms);
+		enter(&token->positions[*which], branch, map->membership == CONCORD_COPY, since,
+			  timeout_ms);
 		if (judge(map, token, which, &branch) != CONCORD_AHEAD)	/* W1 */
 			continue;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,

@@ -28,6 +28,11 @@
  *    only the owner can finish it.  The role is left when PREPARE TRANSACTION itself has run what
  *    is deferred, which is thus done by the role that caused it.
  *
+ * H8 On a logical copy a peer's session only reads: its transactions are read-only, whatever it has
+ *    set, and one that has taken a transaction id nevertheless fails (25006, upon which the
+ *    caller asks the primary).  There is no map, so there is no stale one; what the caller demands
+ *    by a token is waited for.  When the database is no copy of that node any more, it is refused.
+ *
  * A session that never said hello pays one test of a boolean per statement.
  */
 #include "postgres.h"
@@ -59,6 +64,7 @@
 /* Is this session a peer's, and with which map was it last told to work? 0 = a new hello is due. */
 static bool peer_session = false;
 static int64 told_epoch = 0;
+static int	copy_of = 0;			/* H8: the node, on a logical copy */
 
 /* H5: the settings the caller tells, and their values as told last; NULL = not told yet */
 static const char *const told_names[] = {
@@ -106,7 +112,8 @@ check_identity(const ConcordMap *map, const pg_uuid_t *cluster, int from_node, i
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the database reached is a detached copy of a node"),
 				 errhint("Call concord.adopt_node() there, or correct the node's address with concord.set_node.")));
-	if ((map->membership != CONCORD_MEMBER && map->membership != CONCORD_JOINING) ||
+	if ((map->membership != CONCORD_MEMBER && map->membership != CONCORD_JOINING &&
+		 map->membership != CONCORD_COPY) ||
 		memcmp(cluster->data, map->cluster_id.data, UUID_LEN) != 0 || map->self != to_node)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -133,14 +140,19 @@ concord_hello(PG_FUNCTION_ARGS)
 	told_epoch = 0;
 	map = concord_map();
 	check_identity(map, cluster, from_node, to_node, protocol);	/* H1 */
-	if (map->epoch < epoch && RecoveryInProgress())
+	copy_of = map->membership == CONCORD_COPY ? map->self : 0;
+	if (copy_of != 0)
+	{
+		/* H8 */
+	}
+	else if (map->epoch < epoch && RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_CONCORD_STALE_MAP),
 				 errmsg("this standby has an older cluster map than the caller"),
 				 errdetail("It has epoch " INT64_FORMAT ", the caller " INT64_FORMAT ".",
 						   map->epoch, epoch),
 				 errhint("It follows as soon as it has replayed what its primary has.")));
-	if (map->epoch < epoch || map->membership == CONCORD_JOINING)	/* H3 */
+	else if (map->epoch < epoch || map->membership == CONCORD_JOINING)	/* H3 */
 	{
 		if (!concord_map_await(epoch, from_node, concord_connect_timeout_ms))
 			ereport(ERROR,
@@ -187,6 +199,13 @@ check_stale(const char *source)
 	map = concord_map();
 	if (told_epoch < map->lost_epoch || told_epoch == 0)
 		refuse_stale(map->lost_epoch);
+	if (copy_of == 0)
+		return;
+	if (map->membership != CONCORD_COPY || map->self != copy_of)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is not a logical copy of node %d any more", copy_of)));
+	XactReadOnly = true;		/* H8: until the transaction ends */
 }
 
 static bool
@@ -209,6 +228,10 @@ report_writing(void)
 static void
 refuse_to_write(const QueryDesc *query)
 {
+	if (copy_of != 0 && TransactionIdIsValid(GetTopTransactionIdIfAny()))	/* H8 */
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write on a logical copy of node %d", copy_of)));
 	if (query->operation == CMD_SELECT && !IsTransactionBlock() && ActivePortal != NULL &&
 		ActivePortal->queryDesc == query && has_written())
 		ereport(ERROR,
@@ -262,6 +285,10 @@ hello_xact_callback(XactEvent event, void *arg)
 			concord_fault("participant_before_commit");
 			break;
 		case XACT_EVENT_PRE_PREPARE:
+			if (copy_of != 0)	/* H8 */
+				ereport(ERROR,
+						(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						 errmsg("cannot prepare a transaction on a logical copy")));
 			restore_settings();
 			leave_role();
 			concord_fault("participant_before_prepare");

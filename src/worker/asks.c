@@ -423,6 +423,7 @@ concord_asks_sync(const ConcordMap *map)
 		peer = find_or_add(-replica->replica_id, &replica->name);
 		peer->copy_of = node->node_id;
 		peer->generation = node->generation;
+		peer->logical = replica->logical;
 	}
 	foreach(lc, old)
 	{

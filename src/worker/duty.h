@@ -63,6 +63,7 @@ typedef struct ConcordWorkerPeer
 
 	/* duty_copies.c: of a replica's last answer */
 	int			generation;		/* of its node in our map */
+	bool		logical;		/* by our map */
 	bool		servable;
 	uint32		timeline;
 	XLogRecPtr	lsn;

@@ -17,7 +17,8 @@
  * INVARIANTS
  * R1 A replica is servable only if the last answer said that it is in recovery, holds the identity
  *    of the node that the map says, attached, and of that node's generation; and the link over
- *    which it came still stands.
+ *    which it came still stands.  A logical copy says instead that it is one of that node and
+ *    generation and that nothing is wrong with its subscription; and it is on the node's timeline.
  * R2 Samples are of one generation of a node in one cluster, and of one timeline (core/fresh.h).
  * R3 fresh_at_us does not go back but when the replica is another incarnation (after a crash it may
  *    have applied less for a while) or is not servable for what it is.
@@ -38,7 +39,7 @@
 enum
 {
 	COPY_CLUSTER, COPY_NODE, COPY_GENERATION, COPY_MEMBERSHIP, COPY_IN_RECOVERY, COPY_TIMELINE,
-	COPY_LSN, COPY_EPOCH, COPY_VERSION, COPY_INCARNATION, COPY_COLUMNS
+	COPY_LSN, COPY_EPOCH, COPY_VERSION, COPY_INCARNATION, COPY_PROBLEM, COPY_COLUMNS
 };
 
 /* Where a node with replicas was, R2. */
@@ -177,8 +178,47 @@ concord_copy_send(ConcordWorkerPeer *peer)
 {
 	concord_link_send(peer->link,
 					  "SELECT cluster, node_id, generation, membership, in_recovery::pg_catalog.int4,"
-					  " timeline, lsn, epoch, version, incarnation FROM concord._copy_heartbeat()",
+					  " timeline, lsn, epoch, version, incarnation, problem"
+					  " FROM concord._copy_heartbeat()",
 					  0, NULL);
+}
+
+/* The timeline of a node when it was last sampled, 0 = not known. */
+static uint32
+timeline_of_node(int node_id)
+{
+	ConcordPeer *shared;
+	TimeLineID	timeline = 0;
+
+	if (node_id == ConcordWorker.node_id)
+	{
+		(void) concord_wal_end(&timeline);
+		return timeline;
+	}
+	LWLockAcquire(ConcordShared->lock, LW_SHARED);
+	shared = concord_shmem_peer(MyDatabaseId, node_id, false);
+	if (shared != NULL)
+		timeline = shared->timeline;
+	LWLockRelease(ConcordShared->lock);
+	return timeline;
+}
+
+/* The same of a logical copy. */
+static const char *
+problem_of_logical(const ConcordWorkerPeer *peer, const ConcordReply *reply)
+{
+	const char *problem = concord_reply_value(reply, 0, COPY_PROBLEM);
+	uint32		timeline = (uint32) strtoul(concord_reply_value(reply, 0, COPY_TIMELINE), NULL, 10);
+	uint32		node_timeline = timeline_of_node(peer->copy_of);
+
+	if (strcmp(concord_reply_value(reply, 0, COPY_MEMBERSHIP), "copy") != 0)
+		return "it is not a logical copy any more";
+	if (problem != NULL)
+		return problem;
+	if (node_timeline != 0 && timeline != node_timeline)
+		return psprintf("it follows timeline %u of its node, which is on timeline %u", timeline,
+						node_timeline);
+	return NULL;
 }
 
 /* Why a server that holds the right node's identity cannot be read as its replica, or NULL (R1). */
@@ -188,9 +228,16 @@ problem_of(const ConcordWorkerPeer *peer, const ConcordReply *reply)
 	const char *membership = concord_reply_value(reply, 0, COPY_MEMBERSHIP);
 	int			generation = atoi(concord_reply_value(reply, 0, COPY_GENERATION));
 
-	if (atoi(concord_reply_value(reply, 0, COPY_IN_RECOVERY)) == 0)
+	if (peer->logical)
+	{
+		const char *problem = problem_of_logical(peer, reply);
+
+		if (problem != NULL)
+			return problem;
+	}
+	else if (atoi(concord_reply_value(reply, 0, COPY_IN_RECOVERY)) == 0)
 		return "it is not a standby any more";
-	if (strcmp(membership, "member") != 0)
+	else if (strcmp(membership, "member") != 0)
 		return psprintf("its identity is not a member's: %s", membership);
 	if (generation != peer->generation)
 		return psprintf("it is of generation %d of its node, which is at generation %d",
@@ -242,7 +289,7 @@ concord_copy_answer(ConcordWorkerPeer *peer, ConcordReply *reply)
 		concord_heartbeat_refused(peer, "the database belongs to no cluster");
 		return;
 	}
-	for (int col = 0; col < COPY_COLUMNS; col++)
+	for (int col = 0; col < COPY_PROBLEM; col++)
 		if (concord_reply_value(reply, 0, col) == NULL)
 		{
 			concord_heartbeat_refused(peer, "the answer to a heartbeat is malformed");
