@@ -18,6 +18,23 @@
 #include "varatt.h"
 #endif
 
+/* 18 made a structure of a statement's RETURNING (nodes/parsenodes.h); 17 gave one to MERGE */
+#if PG_VERSION_NUM >= 180000
+#define concord_returns_rows(statement) ((statement)->returningClause != NULL)
+#else
+#define concord_returns_rows(statement) ((statement)->returningList != NIL)
+#endif
+#if PG_VERSION_NUM >= 170000
+#define concord_merge_returns_rows(statement) concord_returns_rows(statement)
+#else
+#define concord_merge_returns_rows(statement) false
+#endif
+
+/* 18 put the mark of a function that does not return in front of it */
+#ifndef pg_noreturn
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* 17 turned a process's number in ProcGlobal->allProcs into ProcNumber */
 #if PG_VERSION_NUM >= 170000
 #define concord_my_procno() ((int) MyProcNumber)

@@ -35,6 +35,7 @@
 #include <limits.h>
 
 #include "access/xact.h"
+#include "base/compat.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "cluster/room.h"
@@ -75,7 +76,7 @@ concord_no_block(const char *what)
 				 errhint("Call it outside a transaction block.")));
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 authority_unreachable(const char *authority, const char *detail)
 {
 	ereport(ERROR,
@@ -283,7 +284,7 @@ ask_members(const ConcordMap *map, int *answered)
 }
 
 /* A4 */
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse_change(const ConcordMap *map, const ConcordNewer *newer)
 {
 	const ConcordNode *node = newer->node_id == map->self ? NULL :

@@ -62,7 +62,7 @@ concord_incarnation_recorded(void)
 	return recorded;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 not_recorded(void)
 {
 	ereport(ERROR,

@@ -30,6 +30,7 @@
 #ifndef CONCORD_PEER_CONN_H
 #define CONCORD_PEER_CONN_H
 
+#include "base/compat.h"
 #include "base/shmem.h"
 #include "lib/ilist.h"
 #include "peer/peer.h"
@@ -205,8 +206,7 @@ extern void concord_conn_forget_tokens(ConcordConn *conn);
 extern void concord_conn_pass_token(ConcordConn *conn, ConcordPeerEvent event);
 extern void concord_conn_lost(ConcordConn *conn);
 extern void concord_conn_send_query(ConcordConn *conn, const ConcordTarget *target);
-extern void concord_conn_throw(ConcordConn *conn, ConcordRemoteError *error)
-			pg_attribute_noreturn();
+pg_noreturn extern void concord_conn_throw(ConcordConn *conn, ConcordRemoteError *error);
 extern void concord_conn_emit_notices(ConcordConn *conn);
 extern void concord_conn_drop_notices(ConcordConn *conn);
 extern void concord_conn_forget_statement(ConcordConn *conn);
@@ -217,7 +217,7 @@ extern void concord_branch_warn(void);
 extern void concord_branch_begin(ConcordConn *conn);
 extern void concord_branch_rollback(ConcordConn *conn);
 extern void concord_branch_hold_interrupts(void);
-extern void concord_branch_outcome_unknown(ConcordConn *conn) pg_attribute_noreturn();
+pg_noreturn extern void concord_branch_outcome_unknown(ConcordConn *conn);
 
 /* peer.c */
 extern void concord_conn_await(ConcordConn **conns, int n);

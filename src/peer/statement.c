@@ -622,8 +622,9 @@ concord_conn_pass_token(ConcordConn *conn, ConcordPeerEvent event)
 }
 
 /*
- * The peer's session has reported another token, not just what it was told.  The answer to a COMMIT may come late, in another
- * transaction than its own: whoever has awaited it passes the token on.
+ * The peer's session has reported another token, not just what it was told.  The answer to a
+ * COMMIT may come late, in another transaction than its own: whoever has awaited it passes the
+ * token on.
  */
 static void
 look_at_token(ConcordConn *conn)

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "common/hashfn.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
@@ -105,20 +106,16 @@ is_query(Node *statement, bool *returns_rows)
 			*returns_rows = ((SelectStmt *) statement)->intoClause == NULL;
 			return true;
 		case T_InsertStmt:
-			*returns_rows = ((InsertStmt *) statement)->returningList != NIL;
+			*returns_rows = concord_returns_rows((InsertStmt *) statement);
 			return true;
 		case T_UpdateStmt:
-			*returns_rows = ((UpdateStmt *) statement)->returningList != NIL;
+			*returns_rows = concord_returns_rows((UpdateStmt *) statement);
 			return true;
 		case T_DeleteStmt:
-			*returns_rows = ((DeleteStmt *) statement)->returningList != NIL;
+			*returns_rows = concord_returns_rows((DeleteStmt *) statement);
 			return true;
 		case T_MergeStmt:
-#if PG_VERSION_NUM >= 170000
-			*returns_rows = ((MergeStmt *) statement)->returningList != NIL;
-#else
-			*returns_rows = false;
-#endif
+			*returns_rows = concord_merge_returns_rows((MergeStmt *) statement);
 			return true;
 		default:
 			*returns_rows = false;

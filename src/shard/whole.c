@@ -29,6 +29,8 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "executor/execdesc.h"
+/* its headers are not in the server's development package */
+#undef ENABLE_GSS
 #include "libpq/libpq.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
