@@ -63,7 +63,7 @@ find_pg_config() {
 # Installs what want() found missing, and a PostgreSQL server with headers if there is none.
 install_packages() {
 	local no_server='' version as_root=() log
-	local no_cluster=/etc/postgresql-common/createcluster.d/pg_concord.conf
+	local no_cluster=/etc/postgresql-common/createcluster.d/pg_concord.conf policy=/usr/sbin/policy-rc.d
 
 	find_pg_config || no_server=yes
 	[ -n "$no_server" ] || [ ${#missing[@]} -gt 0 ] || return 0
@@ -79,6 +79,20 @@ install_packages() {
 
 	log=$(mktemp)
 	apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qy "$@" >>"$log" 2>&1 </dev/null; }
+	# No package starts a service, now or when the machine starts: Debian's PgBouncer would do both.  A
+	# policy that the machine has already is left as it is.
+	install_quietly() (
+		ours=''
+		trap '[ -z "$ours" ] || "${as_root[@]}" rm -f "$policy"' EXIT
+		trap 'exit 130' INT TERM HUP
+		if [ ! -e "$policy" ]; then
+			ours=yes
+			"${as_root[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 0755 $policy"
+		fi
+		apt install --no-install-recommends "${missing[@]}" || exit
+		[[ " ${missing[*]} " != *' pgbouncer '* ]] ||
+			"${as_root[@]}" update-rc.d pgbouncer disable >>"$log" 2>&1 || true
+	)
 	apt update
 	if [ -n "$no_server" ]; then
 		version=$(apt-cache depends postgresql |
@@ -89,7 +103,7 @@ install_packages() {
 		"${as_root[@]}" sh -c "mkdir -p ${no_cluster%/*} && echo create_main_cluster = false >$no_cluster"
 	fi
 	echo "installing ${missing[*]}"
-	apt install --no-install-recommends "${missing[@]}" || {
+	install_quietly || {
 		tail -n 20 "$log"
 		die "apt-get could not install ${missing[*]}"
 	}

@@ -2,7 +2,8 @@
 # matrix.sh: the tests on the PostgreSQL of other Debian releases, each in a root of its own.
 #
 # Environment: SUITES (default "trixie", PostgreSQL 17; "sid" has 18, "bookworm" tries a bare Debian 12),
-# PARTS (default "unit regress isolation tap demo").  Needs root; packages come from the mirror the machine's own apt uses.
+# PARTS (default "unit regress isolation tap demo"), and what run.sh knows (PROVE_TESTS ...).  Needs
+# root; packages come from the mirror the machine's own apt uses.
 # A root stays in tmp_matrix/<suite> for the next run until it is deleted.
 
 # shellcheck source=common.sh

@@ -58,6 +58,7 @@ tally() {
 		passed=$((passed + good))
 		fail "$what ($good passed, $bad failed)" "$file" "$bad"
 	fi
+	sed -n -E "s/^(ok|1\\.\\.0)\\b.*# *skip *(.*)/  skipped $what: \\2/Ip" "$file" | sort -u
 }
 
 #

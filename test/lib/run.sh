@@ -40,6 +40,7 @@ for part in "${parts[@]}"; do
 		tap)
 			want libipc-run-perl perl -MIPC::Run -e 1
 			want libdbd-pg-perl perl -MDBD::Pg -e 1
+			want pgbouncer test -x /usr/sbin/pgbouncer
 			;;
 		*) die "unknown part \"$part\"; there are: lint unit model fuzz regress isolation tap demo" ;;
 	esac
