@@ -67,7 +67,7 @@ all install installcheck clean:
 endif
 
 # The targets below install what is missing (root or sudo), build for themselves and run servers of
-# their own as an unprivileged user.  make test PARTS="lint unit model fuzz regress isolation tap demo"
+# their own as an unprivileged user.  make test PARTS="lint unit sim model fuzz regress isolation tap demo"
 export PG_CONFIG PARTS PROVE_TESTS SUITES
 
 test:
@@ -86,7 +86,7 @@ bench:
 	@$(here)test/bench/run.sh
 
 soak:
-	@CONCORD_SOAK=1 RUNS=30000000 CONCORD_STEPS=2000000 $(here)test/lib/run.sh lint unit model fuzz tap
+	@CONCORD_SOAK=1 RUNS=30000000 CONCORD_STEPS=2000000 $(here)test/lib/run.sh lint unit sim model fuzz tap
 
 matrix:
 	@$(here)test/lib/matrix.sh

@@ -136,6 +136,13 @@ part_model() {
 	tally model "$log/model.log" $?
 }
 
+# The protocols of src/core on a simulated network; it must find the bugs seeded in them too.
+part_sim() {
+	[ -e "$src/test/sim/Makefile" ] || return 0
+	make -s -C "$src/test/sim" check >"$log/sim.log" 2>&1 </dev/null
+	tally sim "$log/sim.log" $?
+}
+
 # run_pg_regress <what> <program> <inputdir> <database> <option or test> ...
 run_pg_regress() {
 	local what=$1 program=$2 input=$3 database=$4 out=$WORK/$1 file=$log/$1.log status

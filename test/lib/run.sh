@@ -2,9 +2,9 @@
 # run.sh [part ...]: runs the tests (all parts by default) from a clean checkout, and closes with
 # "N passed, N failed".  The exit status tells whether all passed.
 #
-# Parts: lint unit model fuzz regress isolation tap demo.
+# Parts: lint unit model sim fuzz regress isolation tap demo.
 # Environment: PG_CONFIG; PROVE_TESTS (TAP files to run); CELLS (a regex: the fault matrix's cells to
-# run); CONCORD_SEED, BANK_SECONDS (of the bank); CONCORD_TMP (a work directory's name
+# run); CONCORD_SEED (of unit, sim, the bank), BANK_SECONDS (of the bank); CONCORD_TMP (a work directory's name
 # other than tmp_check, for a second run in the same checkout); CONCORD_SOAK=1 (longer runs).
 #
 # This half does what may need root: packages and the work directory.  The parts themselves run as
@@ -19,7 +19,7 @@ fuzzer_links() {
 }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(lint unit model fuzz regress isolation tap demo)
+[ ${#parts[@]} -gt 0 ] || parts=(lint unit model sim fuzz regress isolation tap demo)
 name=${CONCORD_TMP:-tmp_check}
 
 want gcc command -v gcc
@@ -31,7 +31,7 @@ for part in "${parts[@]}"; do
 			want clang-tidy command -v clang-tidy
 			want shellcheck command -v shellcheck
 			;;
-		unit | regress | isolation | demo) ;;
+		unit | sim | regress | isolation | demo) ;;
 		model) want spin command -v spin ;;
 		fuzz)
 			want clang command -v clang
@@ -42,7 +42,7 @@ for part in "${parts[@]}"; do
 			want libdbd-pg-perl perl -MDBD::Pg -e 1
 			want pgbouncer test -x /usr/sbin/pgbouncer
 			;;
-		*) die "unknown part \"$part\"; there are: lint unit model fuzz regress isolation tap demo" ;;
+		*) die "unknown part \"$part\"; there are: lint unit model sim fuzz regress isolation tap demo" ;;
 	esac
 done
 install_packages

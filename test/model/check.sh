@@ -25,7 +25,7 @@ search() {
 	local model=$1 cc_flags=$2 pan_flags=$3
 	shift 3
 	command="spin -a $* ../$model.pml"
-	command+=" && cc -w $cc_flags -DNOREDUCE -I../../../src pan.c $core/commit.c $core/key.c -o pan"
+	command+=" && cc -w $cc_flags -DNOREDUCE -I../../../src pan.c $core/commit.c $core/key.c $core/register.c -o pan"
 	command+=" && ./pan -n $pan_flags"
 	rm -f pan pan.* ./*.trail
 	eval "$command" >log 2>&1
@@ -71,7 +71,7 @@ ends() {
 # violates <model> <property> <what> <flags>: with all the others switched off
 violates() {
 	local model=$1 property=$2 what=$3 violated
-	local -A numbers=([P2]=2 [P3]=3 [P4]=4 [A]=5 [E]=6)
+	local -A numbers=([P2]=2 [P3]=3 [P4]=4 [A]=5 [E]=6 [R]=7 [O]=8)
 	shift 3
 	search "$model" '-O0 -DSAFETY -DVECTORSZ=256' '-m10000' "-DONLY=${numbers[$property]}" "$@"
 	violated=$(sed -nE 's/^pan:1: assertion violated .*is_(P[0-9]|[A-Z]).*/\1/p' log)
@@ -155,7 +155,31 @@ reaches $m 10 'reached: committed in spite of two faults' -DFAULTS=2
 reaches $m 11 'reached: aborted after two faults' -DFAULTS=2
 reaches $m 12 'reached: phase two is left to resolvers' -DPROMOTED=2
 
+m=register
+holds $m 'register: three writes, a crash' -DREADS=0
+holds $m 'register: three writes, a read' -DCRASHES=0
+
+violates $m A 'register, bug 1: promise not flushed' -DBUG=1 -DREADS=0
+violates $m A 'register, bug 2: accepted value not flushed' -DBUG=2 -DREADS=0
+violates $m A 'register, bug 3: ballot used again after a restart' -DBUG=3 -DREADS=0
+violates $m A "register, bug 4: one round past another's promise" -DBUG=4 -DREADS=0
+violates $m A 'register, bug 5: built on another than the highest ballot' -DBUG=5 -DREADS=0
+violates $m A 'register, bug 6: accepted below the promise' -DBUG=6 -DREADS=0
+violates $m O 'register, bug 7: tried again although it may be built on' -DBUG=7 -DREADS=0
+violates $m A 'register, bug 8: a read believes one acceptor' -DBUG=8
+
+reaches $m 1 'register: an earlier attempt is completed'
+reaches $m 2 'register: unknown'
+reaches $m 3 'register: tried again'
+reaches $m 4 'register: a write in one round'
+reaches $m 5 'register: a read in one round'
+reaches $m 6 'register: a read completes what it saw'
+reaches $m 7 'register: a read that acceptors disagree about'
+reaches $m 8 'register: the writer of what may be chosen is gone'
+
 if [ -n "${CONCORD_SOAK:-}" ]; then
+	holds $m 'register: three writes, a read, a crash'
+	m=commit
 	holds $m 'commit: 3 participants, 3 faults, forced abort' -DN=3 -DFAULTS=3 -DFORCE=1
 	holds $m 'commit: decisions deleted, 3 participants, 2 faults' -DGC=1 -DN=3 -DFAULTS=2 -DSECOND=0
 	holds $m 'commit: decisions deleted, everything else' -DGC=1 -DFAULTS=2 -DASKS=2 -DFORCE=1 -DDUPLICATES=1

@@ -106,6 +106,7 @@ main(void)
 	test_placement_property();
 	test_token();
 	test_token_property();
+	test_register();
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed == 0 ? 0 : 1;
 }

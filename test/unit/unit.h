@@ -42,5 +42,6 @@ extern void test_placement(void);
 extern void test_placement_property(void);
 extern void test_token(void);
 extern void test_token_property(void);
+extern void test_register(void);
 
 #endif							/* CONCORD_TEST_UNIT_H */
