@@ -16,7 +16,7 @@ ROUNDS=${ROUNDS:-7}
 SLICE=${SLICE:-2}			# seconds
 OTHERS_MAX=${OTHERS_MAX:-10}
 QUIET_WAIT=${QUIET_WAIT:-10}
-declare -A OPTIONS_OF		# contestant -> its sessions' settings, as in PGOPTIONS
+declare -A OPTIONS_OF		# "<bench> <contestant>" -> its sessions' settings, as in PGOPTIONS
 
 # Clock ticks so far: of the whole machine, busy and all; of the benches' servers and this shell's ended children.
 ticks()
@@ -86,7 +86,7 @@ measure_slice()
 		-T "$seconds" -h "$CLIENT_HOST" -p "${PORT[$node]}" -f "$script")
 	[ ! -x "$script" ] || run=("$script" "$clients" "$seconds")
 	# shellcheck disable=SC2086
-	if ! PGOPTIONS=${OPTIONS_OF[$contestant]:-} timeout $((seconds + 60)) "${run[@]}" ${PGBENCH_OPTIONS:-} >"$out" 2>&1; then
+	if ! PGOPTIONS=${OPTIONS_OF["$bench $contestant"]:-} timeout $((seconds + 60)) "${run[@]}" ${PGBENCH_OPTIONS:-} >"$out" 2>&1; then
 		note "bench: $bench $case, $contestant, $clients client(s):"
 		tail -n 5 "$out" >&2
 		return 1
@@ -106,7 +106,7 @@ measure_slice()
 # A contestant whose slice fails is left out from then on, and its columns say so.
 measure()
 {
-	local bench=$1 case=$2 clients=$3 round i n entry contestant target status
+	local bench=$1 case=$2 clients=$3 round i n entry contestant target status=0
 	shift 3
 	local entries=("$@")
 

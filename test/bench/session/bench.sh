@@ -22,9 +22,9 @@ declare -A SESSION_NAME=([set]="SET concord.token, a round trip of its own"
 	[spread]="wait, positions spread over it" [beyond]="wait, positions beyond its end"
 	[direct]="concord.track = off" [writes]="concord.track = writes" [reads]="concord.track = reads")
 SESSION_TRACKS=(direct writes reads)
-OPTIONS_OF["direct"]="-c search_path=session -c concord.track=off"
-OPTIONS_OF["writes"]="-c search_path=session -c concord.track=writes"
-OPTIONS_OF["reads"]="-c search_path=session -c concord.track=reads"
+OPTIONS_OF["session direct"]="-c search_path=session -c concord.track=off"
+OPTIONS_OF["session writes"]="-c search_path=session -c concord.track=writes"
+OPTIONS_OF["session reads"]="-c search_path=session -c concord.track=reads"
 
 session_conninfo()
 {
@@ -311,7 +311,7 @@ session_instructions_of()
 	local track=$1 case=$2 transactions=$3 log=$work/$SESSION_COUNTED.log try pids from
 	from=$(($(wc -l <"$log") + 1))
 
-	PGOPTIONS="${OPTIONS_OF[$track]} -c log_disconnections=on" "$PG_BIN/pgbench" -n -M prepared -t "$transactions" \
+	PGOPTIONS="${OPTIONS_OF["session $track"]} -c log_disconnections=on" "$PG_BIN/pgbench" -n -M prepared -t "$transactions" \
 		-s "$SESSION_SCALE" -h "$CLIENT_HOST" -p "${PORT[$SESSION_COUNTED]}" -f "$work/session.$case" >"$work/pgbench.out" 2>&1 ||
 		{ tail -n 5 "$work/pgbench.out" >&2; return 1; }
 	for try in $(seq 1 100); do
