@@ -172,7 +172,7 @@ session_backlog()
 {
 	local standby
 
-	SESSION_FROM=$(sql a "SELECT pg_current_wal_insert_lsn()")
+	SESSION_FROM=$(sql a "SELECT pg_current_wal_flush_lsn()")
 	for standby in s t; do
 		sql "$standby" "SELECT pg_wal_replay_pause()" >/dev/null
 		session_await "$standby" "pg_get_wal_replay_pause_state() = 'paused'"
@@ -465,7 +465,7 @@ session_run()
 	report "## Reading one's own write on a standby"
 	report ""
 	report "One session updates a row, takes concord.token with the answer, and reads the row on a streaming standby, in a loop;"
-	report "from the answer to the update until the wait has returned. Polling asks the primary for pg_current_wal_insert_lsn(),"
+	report "from the answer to the update until the wait has returned. Polling asks the primary for pg_current_wal_flush_lsn(),"
 	report "then the standby for pg_last_wal_replay_lsn(). A wait's p50: of all reads (lowest to highest p50 of a round)."
 	session_wait_table
 	report ""

@@ -247,7 +247,7 @@ run_loop(const char *primary, const char *standby, const char *way, double secon
 	if (wait == NULL)
 		die("there is no way \"%s\"", way);
 	prepare(loop.primary, "write", "UPDATE session_counter SET v = v + 1 RETURNING v");
-	prepare(loop.primary, "position", "SELECT pg_current_wal_insert_lsn()");
+	prepare(loop.primary, "position", "SELECT pg_current_wal_flush_lsn()");
 	prepare(loop.standby, "read", "SELECT v FROM session_counter");
 	prepare(loop.standby, "reached", "SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn");
 	prepare(loop.standby, "set_config", "SELECT set_config('concord.token', $1, false)");
