@@ -275,6 +275,7 @@ static void
 send_commit(ConcordConn *conn)
 {
 	conn->flushes++;
+	conn->token_is_new = false;
 	concord_conn_repeated(conn, CMD_COMMIT, "COMMIT");
 	concord_conn_sync(conn);
 	if (!conn->lost)
@@ -419,6 +420,7 @@ send_finish(ConcordConn *conn, ConcordCommandKind kind, const char *verb)
 	snprintf(sql, sizeof(sql), "%s PREPARED '%s'", verb, conn->gid);
 	conn->flushes++;
 	conn->answered = false;
+	conn->token_is_new = false;
 	concord_conn_control(conn, kind, sql);
 	concord_conn_sync(conn);
 	if (!conn->lost)

@@ -126,6 +126,7 @@ struct ConcordConn
 	char	   *told_floor;		/* the last token that was reached there; NULL = none */
 	uint64		told_floor_key; /* of it */
 	char	   *told_token;		/* concord.token of the peer's session, as it last reported it */
+	bool		token_is_new;	/* it was reported since COMMIT (PREPARED) was sent last */
 	ConcordCommandKind taken;	/* the last command before SYNC whose answer was taken */
 	bool		invalidated;	/* server or mapping changed since it was opened */
 	volatile sig_atomic_t idle; /* C4 */

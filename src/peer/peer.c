@@ -292,13 +292,23 @@ may_start_again(ConcordConn **conns, int n)
 	return stale;
 }
 
+/* Starting over rolls all their branches back: nothing that was done before may be in them. */
+static bool
+nothing_before_all(ConcordConn **conns, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!nothing_before(conns[i]))
+			return false;
+	return true;
+}
+
 /* W4; a replica cannot write at all */
 static bool
-refused_to_write(ConcordConn *conn)
+refused_to_write(ConcordConn *conn, ConcordConn **conns, int n)
 {
-	if (conn->replica_id != 0 && !conn->lost && nothing_before(conn) &&
+	if (conn->replica_id != 0 && !conn->lost &&
 		conn->error.sqlstate == ERRCODE_READ_ONLY_SQL_TRANSACTION)
-		return true;
+		return nothing_before_all(conns, n);
 	return conn->whole == CONCORD_WHOLE_READ && !conn->lost &&
 		conn->error.sqlstate == ERRCODE_NO_ACTIVE_SQL_TRANSACTION;
 }
@@ -309,13 +319,12 @@ copy_refused(ConcordConn *failed, ConcordConn **conns, int n)
 {
 	int			sqlstate = failed->error.sqlstate;
 
-	if (failed->replica_id == 0)
+	if (failed->replica_id == 0 || !nothing_before_all(conns, n))
 		return false;
-	for (int i = 0; i < n; i++)
-		if (!nothing_before(conns[i]))
-			return false;
+	/* bounded: the copy has gone back, as after a restart; no token's business */
 	if (sqlstate == ERRCODE_CONCORD_NOT_REACHED)
-		return concord_on_timeout != CONCORD_ON_TIMEOUT_ERROR;
+		return concord_consistency == CONCORD_BOUNDED ||
+			concord_on_timeout != CONCORD_ON_TIMEOUT_ERROR;
 	return failed->lost || sqlstate == ERRCODE_CONCORD_STALE_MAP ||
 		sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ||	/* hello: not what it was */
 		sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||	/* a conflict with replay */
@@ -412,12 +421,13 @@ concord_peer_finish(ConcordConn **conns, int n)
 	{
 		if (copy_refused(failed, conns, n))
 		{
-			bool		late = failed->error.sqlstate == ERRCODE_CONCORD_NOT_REACHED;
+			bool		late = failed->error.sqlstate == ERRCODE_CONCORD_NOT_REACHED &&
+				concord_consistency != CONCORD_BOUNDED;
 
 			start_over(conns, n);
 			return late ? CONCORD_REFUSED_LATE : CONCORD_REFUSED_COPY;
 		}
-		if (refused_to_write(failed))
+		if (refused_to_write(failed, conns, n))
 		{
 			start_over(conns, n);
 			return CONCORD_REFUSED_WRITE;

@@ -617,7 +617,7 @@ concord_conn_forget_tokens(ConcordConn *conn)
 void
 concord_conn_pass_token(ConcordConn *conn, ConcordPeerEvent event)
 {
-	if (concord_peer_token_hook != NULL && conn->told_token != NULL)
+	if (concord_peer_token_hook != NULL && conn->told_token != NULL && conn->token_is_new)
 		concord_peer_token_hook(conn, event, conn->told_token);
 }
 
@@ -642,6 +642,7 @@ look_at_token(ConcordConn *conn)
 	if (conn->told_token == NULL)
 		return;
 	memcpy(conn->told_token, token, size);
+	conn->token_is_new = true;
 	if (conn->taken == CMD_PREPARE_BRANCH)
 		concord_conn_pass_token(conn, CONCORD_PEER_PREPARED);
 	else if (conn->taken == CMD_COMMIT_PREPARED)

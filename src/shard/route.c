@@ -501,6 +501,18 @@ typedef struct AllRun
 	int64	   *affected;
 } AllRun;
 
+/* The local part may have written, so it must not be run again. */
+static void
+throw_repeat(ConcordFinish why)
+{
+	if (why == CONCORD_REFUSED_STALE)
+		throw_stale(NULL);
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("a replica could not answer a statement that has written on this node"),
+			 errhint("Repeat the transaction.")));
+}
+
 /* One attempt; anything but DONE if it is to be made again, since nothing had been done. */
 static ConcordFinish
 run_on_all_once(Call *call, AllRun *run)
@@ -531,8 +543,8 @@ run_on_all_once(Call *call, AllRun *run)
 		if (run->destinations[i].local)
 			run->affected[i] = concord_local_run(call->sql, &call->params, call->rows, i);
 	finish = concord_peer_finish(conns, remote);
-	if (finish == CONCORD_REFUSED_STALE && TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		throw_stale(NULL);
+	if (finish != CONCORD_DONE && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		throw_repeat(finish);
 	if (finish == CONCORD_DONE)
 		for (int i = 0; i < remote; i++)
 			run->affected[source[i]] = concord_peer_rows(conns[i]);
@@ -581,6 +593,8 @@ query_all(FunctionCallInfo fcinfo, bool untyped)
 
 	start_call(fcinfo, &call, 0, untyped, false);
 	refuse_weak_write(&call, true);
+	/* what has written cannot be started over when a replica refuses */
+	call.wish.primary_only = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	call.rows = start_rows(fcinfo, true, NULL);
 	run_on_all(&call, &run);
 	return (Datum) 0;

@@ -157,6 +157,14 @@ $pooled->get(update('b'));
 is(nodes_of($pooled->token), '2', 'of which nothing comes to the second later');
 is(position($pooled->token, 2)->{xid}, undef, 'nor a branch');
 
+$pooled->get(q(SET concord.token = ''));
+$pooled->get('BEGIN ISOLATION LEVEL SERIALIZABLE');
+$pooled->get(q(SELECT * FROM concord.query_on('b', 'SELECT v FROM t') AS (v int)));
+$pooled->get(update('c'));
+$pooled->get('COMMIT');
+unlike(nodes_of($pooled->token), qr/2/,
+	'a reader whose COMMIT is awaited brings nothing older either');
+
 # off
 my $off = ConcordWire->new($cluster->node('a'));
 $off->get('SET concord.track = off');
@@ -164,6 +172,30 @@ $off->get('BEGIN');
 $off->get(update($_)) for qw(b c);
 $off->get('COMMIT');
 is($off->token, '', 'concord.track = off: nothing');
+
+# a replica refuses to write: what the transaction has done elsewhere is not started over with it
+$_->get(q(CREATE TABLE calls (); CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS
+	'INSERT INTO calls DEFAULT VALUES; SELECT 1')) for values %on;
+$cluster->get('a', "SELECT concord.add_replica('c', 'c1', 'host=127.0.0.1 port="
+	  . $standby{c}->port . " dbname=app')");
+$cluster->await_sql('a', 'SELECT can_serve FROM concord.replicas', 't', 'c has a replica');
+my $all = q(SELECT count(*) FROM concord.query_all('SELECT writes()') AS (n int));
+my $l = ConcordWire->new($cluster->node('a'));
+$l->get('SET concord.consistency = session');
+$before = $on{b}->get('SELECT v FROM t');
+$l->get('BEGIN');
+$l->get(update('b'));
+is($l->run($all)->{sqlstate}, '25006', 'not in silence');
+$l->get('COMMIT');
+is($on{b}->get('SELECT v FROM t'), $before, 'all of it is rolled back');
+is($l->run($all)->{sqlstate}, '40001', 'nor is what this node has written done twice');
+$l->get('BEGIN');
+$l->get(update('b'));
+$l->get('CREATE TABLE here ()');
+is($l->get($all), 3, 'the primaries are asked once this node has written');
+$l->get('COMMIT');
+is($on{b}->get('SELECT v FROM t'), $before + 1, 'and all of it is there');
+is($on{$_}->get('SELECT count(*) FROM calls'), 1, "once on $_") for qw(a b c);
 
 $cluster->no_leftovers;
 done_testing();
