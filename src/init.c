@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
+#include "quorum/desk.h"
 #include "session/session.h"
 #include "shard/shard.h"
 #include "worker/worker.h"
@@ -45,6 +46,7 @@ _PG_init(void)
 		return;
 
 	concord_shmem_init();
+	concord_desk_init();
 	if (!IsBinaryUpgrade)
 		concord_worker_init();
 }

@@ -41,6 +41,8 @@ int			concord_wait_timeout_ms;
 int			concord_on_timeout;
 int			concord_consistency;
 int			concord_max_staleness_ms;
+int			concord_acceptors;
+int			concord_register_timeout_ms;
 bool		concord_token_own = false;
 bool		(*concord_token_check_hook) (const char *value, bool at_start) = NULL;
 void		(*concord_token_assign_hook) (const char *value) = NULL;
@@ -195,6 +197,32 @@ define_session_settings(void)
 						&concord_max_staleness_ms, 10000, 0, PGC_USERSET);
 }
 
+/* An even number of acceptors bears no more losses than the odd one below it. */
+static bool
+check_acceptors(int *value, void **extra, GucSource source)
+{
+	if (*value % 2 == 1)
+		return true;
+	GUC_check_errdetail("The number of acceptors must be odd.");
+	GUC_check_errhint("1, 3 and 5 bear the loss of none, one and two of them.");
+	return false;
+}
+
+static void
+define_quorum_settings(void)
+{
+	DefineCustomIntVariable("concord.acceptors",
+							"Sets how many nodes keep the registers and locks of the cluster.",
+							"As many as the cluster has if those are fewer: 3 need three nodes, 5 "
+							"need five.  The authority's setting counts.",
+							&concord_acceptors, 3, 1, 5, PGC_SIGHUP, 0,
+							check_acceptors, NULL, NULL);
+	define_milliseconds("concord.register_timeout",
+						"Sets the time allowed for one operation on a register.",
+						"It is given up when no majority of the acceptors has answered by then.",
+						&concord_register_timeout_ms, 5000, 1, PGC_USERSET);
+}
+
 void
 concord_settings_init(void)
 {
@@ -297,6 +325,7 @@ concord_settings_init(void)
 							   NULL, NULL, NULL);
 
 	define_session_settings();
+	define_quorum_settings();
 
 	MarkGUCPrefixReserved("concord");
 }

@@ -78,6 +78,10 @@ extern int	concord_on_timeout; /* a ConcordOnTimeout */
 extern int	concord_consistency;	/* a ConcordConsistency */
 extern int	concord_max_staleness_ms;	/* of a copy read at level bounded */
 
+/* registers */
+extern int	concord_acceptors;	/* how many there shall be: 1, 3, 5 */
+extern int	concord_register_timeout_ms;	/* for one operation */
+
 /*
  * The session room's part of concord.token: called after the syntax was found good, false refuses
  * it (GUC_check_errmsg was called); and when the value changes.  Unset without the preload.

@@ -113,6 +113,7 @@ concord_shmem_database(Oid dboid, bool create)
 	free_entry->member = false;
 	free_entry->no_slot = false;
 	free_entry->no_detector_slot = false;
+	free_entry->no_registrar_slot = false;
 	free_entry->retry_at = 0;
 	free_entry->map_epoch = 0;
 	free_entry->wanted_epoch = 0;

@@ -76,6 +76,7 @@ typedef struct ConcordDatabase
 	bool		member;			/* worker: the database is an attached member (or joining) */
 	bool		no_slot;		/* launcher: last start failed for want of a worker slot */
 	bool		no_detector_slot;	/* launcher: the same of its last deadlock detector */
+	bool		no_registrar_slot;	/* worker: the same of its registrar */
 	TimestampTz retry_at;		/* launcher: not to be started before */
 
 	/* the map, as far as this server's worker has it: written by backends and worker */

@@ -470,6 +470,7 @@ BEGIN
 	new_node := (1, node_name, node_options, '', 1, 1, on_system, on_database, gen_random_uuid(), map_role, map_role_user);
 	PERFORM concord._put_node(new_node);
 	PERFORM concord._map_changed();
+	PERFORM concord._found_configuration();
 	RETURN new_cluster;
 END $$;
 COMMENT ON FUNCTION concord._create_cluster(name, text[], bigint, oid, name, text) IS

@@ -182,6 +182,7 @@ examine_worker(List *findings)
 	ConcordWorkerState state = CONCORD_WORKER_NONE;
 	bool		no_slot = false;
 	bool		no_detector_slot = false;
+	bool		no_registrar_slot = false;
 
 	/* a standby's node is looked after by its primary */
 	if (ConcordShared == NULL || RecoveryInProgress())
@@ -193,6 +194,7 @@ examine_worker(List *findings)
 		state = entry->state;
 		no_slot = entry->no_slot;
 		no_detector_slot = entry->no_detector_slot;
+		no_registrar_slot = entry->no_registrar_slot;
 	}
 	LWLockRelease(ConcordShared->lock);
 
@@ -200,6 +202,11 @@ examine_worker(List *findings)
 		findings = add(findings, "deadlock_detector", BAD,
 					   "No background worker slot was free for it.",
 					   "Raise max_worker_processes and restart the server: deadlocks between nodes are not broken.",
+					   NULL);
+	if (no_registrar_slot)
+		findings = add(findings, "registrar", BAD,
+					   "No background worker slot was free for it.",
+					   "Raise max_worker_processes and restart the server: there are no registers and no locks.",
 					   NULL);
 	if (state == CONCORD_WORKER_RUNNING)
 		return add(findings, "worker", OK, NULL, NULL, NULL);

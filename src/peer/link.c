@@ -43,6 +43,13 @@ struct ConcordLink
 	char	   *sql;			/* queued until connected */
 	int			nparams;
 	char	  **params;
+
+	const char *bytes_sql;		/* of send_bytes(); NULL: never called */
+	bool		bytes_prepared;
+	bool		bytes_asked;	/* what was sent last is its PREPARE or it */
+	void	   *bytes;			/* queued until it is prepared, else NULL */
+	size_t		nbytes;
+
 	TimestampTz sent_at;
 	TimestampTz received_at;
 	PGresult   *result;			/* ANSWERED; or the FATAL error that ended the connection */
@@ -87,9 +94,40 @@ concord_link_close(ConcordLink *link)
 	link->why = "it was closed";
 }
 
+#define BYTES_STATEMENT "concord_bytes"
+
+/* First PREPARE, whose answer brings us here again. */
+static void
+send_bytes_queued(ConcordLink *link)
+{
+	const char *params[1] = {link->bytes};
+	int			lengths[1] = {(int) link->nbytes};
+	int			formats[1] = {1};
+
+	link->bytes_asked = true;
+	link->sent_at = GetCurrentTimestamp();
+	link->state = CONCORD_LINK_BUSY;
+	if (!link->bytes_prepared)
+	{
+		if (PQsendPrepare(link->conn, BYTES_STATEMENT, link->bytes_sql, 0, NULL) == 0)
+			link->state = CONCORD_LINK_FAILED;
+		return;
+	}
+	if (PQsendQueryPrepared(link->conn, BYTES_STATEMENT, 1, params, lengths, formats, 1) == 0)
+		link->state = CONCORD_LINK_FAILED;
+	pfree(link->bytes);
+	link->bytes = NULL;
+}
+
 static void
 send_queued(ConcordLink *link)
 {
+	if (link->bytes != NULL)
+	{
+		send_bytes_queued(link);
+		return;
+	}
+	link->bytes_asked = false;
 	if (PQsendQueryParams(link->conn, link->sql, link->nparams, NULL,
 						  (const char *const *) link->params, NULL, NULL, 0) == 0)
 		link->state = CONCORD_LINK_FAILED;
@@ -107,17 +145,39 @@ send_queued(ConcordLink *link)
 	link->sql = NULL;
 }
 
+/* False if the link has failed: take() says why. */
+static bool
+check_sendable(ConcordLink *link)
+{
+	if (link->state == CONCORD_LINK_FAILED)
+		return false;
+	if (link->state != CONCORD_LINK_IDLE &&
+		!(link->state == CONCORD_LINK_CONNECTING && link->sql == NULL && link->bytes == NULL))
+		elog(ERROR, "link to node \"%s\" is busy", link->name);
+	return true;
+}
+
+void
+concord_link_send_bytes(ConcordLink *link, const char *sql, const void *data, size_t len)
+{
+	if (!check_sendable(link))
+		return;
+	Assert(link->bytes_sql == NULL || strcmp(link->bytes_sql, sql) == 0);
+	link->bytes_sql = sql;
+	link->bytes = MemoryContextAllocHuge(link->context, Max(len, 1));
+	memcpy(link->bytes, data, len);
+	link->nbytes = len;
+	if (link->state == CONCORD_LINK_IDLE)
+		send_queued(link);
+}
+
 void
 concord_link_send(ConcordLink *link, const char *sql, int nparams, const char *const *params)
 {
 	MemoryContext old;
 
-	if (link->state == CONCORD_LINK_FAILED)
-		return;					/* take() says why */
-	if (link->state != CONCORD_LINK_IDLE &&
-		!(link->state == CONCORD_LINK_CONNECTING && link->sql == NULL))
-		elog(ERROR, "link to node \"%s\" is busy", link->name);
-
+	if (!check_sendable(link))
+		return;
 	old = MemoryContextSwitchTo(link->context);
 	link->sql = pstrdup(sql);
 	link->nparams = nparams;
@@ -143,7 +203,7 @@ advance_connecting(ConcordLink *link)
 	{
 		link->was_connected = true;
 		link->state = CONCORD_LINK_IDLE;
-		if (link->sql != NULL)
+		if (link->sql != NULL || link->bytes != NULL)
 			send_queued(link);
 	}
 }
@@ -176,6 +236,19 @@ advance_busy(ConcordLink *link)
 		link->state = CONCORD_LINK_FAILED;
 	if (link->state == CONCORD_LINK_BUSY && !PQisBusy(link->conn))
 	{
+		/* prepared: now what was to be sent */
+		if (link->bytes != NULL && link->bytes_asked &&
+			PQresultStatus(link->result) == PGRES_COMMAND_OK)
+		{
+			PQclear(link->result);
+			link->result = NULL;
+			link->bytes_prepared = true;
+			send_bytes_queued(link);
+			return;
+		}
+		if (link->bytes != NULL)
+			pfree(link->bytes);
+		link->bytes = NULL;
 		link->received_at = GetCurrentTimestamp();
 		link->state = CONCORD_LINK_ANSWERED;
 	}
@@ -324,6 +397,15 @@ reply_answered(ConcordLink *link, ConcordReply *reply)
 	}
 	reply->nrows = PQntuples(result);
 	reply->ncols = PQnfields(result);
+	if (link->bytes_asked)
+	{
+		if (reply->nrows == 1 && reply->ncols == 1)
+			reply->length = PQgetlength(result, 0, 0);
+		reply->values = palloc(sizeof(char *));
+		reply->values[0] = MemoryContextAllocHuge(CurrentMemoryContext, Max(reply->length, 1));
+		memcpy(reply->values[0], PQgetvalue(result, 0, 0), reply->length);
+		return;
+	}
 	reply->values = palloc0(Max(1, reply->nrows * reply->ncols) * sizeof(char *));
 	for (int row = 0; row < reply->nrows; row++)
 		for (int col = 0; col < reply->ncols; col++)

@@ -39,7 +39,8 @@ typedef struct ConcordReply
 	char	   *hint;			/* may be NULL */
 	int			nrows;
 	int			ncols;
-	char	  **values;			/* [row * ncols + col], text format, NULL for SQL NULL */
+	char	  **values;			/* [row * ncols + col], NULL for SQL NULL; text format, or bytes */
+	int			length;			/* of the only value, of concord_link_send_bytes() */
 	TimestampTz sent_at;
 	TimestampTz received_at;
 } ConcordReply;
@@ -61,6 +62,13 @@ extern ConcordLink *concord_link_open(const char *name, List *options);
  */
 extern void concord_link_send(ConcordLink *link, const char *sql, int nparams,
 							  const char *const *params);
+
+/*
+ * The same for a statement that takes one bytea and returns one, both in binary format.  It is
+ * prepared when it is first sent on this link; all calls on a link pass the same sql, a constant.
+ */
+extern void concord_link_send_bytes(ConcordLink *link, const char *sql, const void *data,
+									size_t len);
 
 /* Moves on as far as possible without waiting. */
 extern ConcordLinkState concord_link_advance(ConcordLink *link);

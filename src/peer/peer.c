@@ -445,7 +445,7 @@ concord_peer_finish(ConcordConn **conns, int n)
 		if (conns[i]->wrote && concord_writing_hook != NULL)
 			concord_writing_hook();
 	}
-	return CONCORD_DONE;
+	return CONCORD_FINISHED;
 }
 
 int64
@@ -500,7 +500,7 @@ concord_peer_type(const ConcordTarget *target, Oid type)
 	values[0] = format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY);
 	query.hash = concord_query_hash(query.sql, 0, NULL);
 	conn = concord_peer_start(target, &query, &sink, 0);
-	if (concord_peer_finish(&conn, 1) != CONCORD_DONE)
+	if (concord_peer_finish(&conn, 1) != CONCORD_FINISHED)
 		return InvalidOid;		/* stale map: the statement itself will find out */
 	if (!OidIsValid(remote))
 		ereport(ERROR,

@@ -91,7 +91,7 @@ extern void concord_peer_sent(ConcordConn **conns, int n);
 
 typedef enum ConcordFinish
 {
-	CONCORD_DONE,
+	CONCORD_FINISHED,
 	CONCORD_REFUSED_STALE,		/* the peer has a newer map */
 	CONCORD_REFUSED_COPY,		/* a replica could not be reached or cannot answer (now) */
 	CONCORD_REFUSED_LATE,		/* a replica did not reach the floor in time */

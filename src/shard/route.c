@@ -341,7 +341,7 @@ run_on_one(FunctionCallInfo fcinfo, Call *call)
 		finish = concord_peer_finish(&conn, 1);
 		switch (finish)
 		{
-			case CONCORD_DONE:
+			case CONCORD_FINISHED:
 				return concord_peer_rows(conn);
 			case CONCORD_REFUSED_STALE:
 				refresh_map(&destination);
@@ -543,9 +543,9 @@ run_on_all_once(Call *call, AllRun *run)
 		if (run->destinations[i].local)
 			run->affected[i] = concord_local_run(call->sql, &call->params, call->rows, i);
 	finish = concord_peer_finish(conns, remote);
-	if (finish != CONCORD_DONE && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	if (finish != CONCORD_FINISHED && TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		throw_repeat(finish);
-	if (finish == CONCORD_DONE)
+	if (finish == CONCORD_FINISHED)
 		for (int i = 0; i < remote; i++)
 			run->affected[source[i]] = concord_peer_rows(conns[i]);
 	return finish;
@@ -566,7 +566,7 @@ run_on_all(Call *call, AllRun *run)
 		if (call->rows != NULL)
 			call->rows->nodes = run->names;
 		finish = run_on_all_once(call, run);
-		if (finish == CONCORD_DONE)
+		if (finish == CONCORD_FINISHED)
 			return;
 		if (call->rows != NULL)
 			tuplestore_clear(call->rows->store);

@@ -329,6 +329,7 @@ concord_asks_wait(int64 until)
 			concord_duty_hurry(CONCORD_DUTY_MAP);
 			concord_duty_hurry(CONCORD_DUTY_RESOLVE);
 			concord_duty_hurry(CONCORD_DUTY_FORGET);
+			concord_duty_hurry(CONCORD_DUTY_REGISTRAR);
 		}
 		else if (events[i].user_data != NULL)
 		{

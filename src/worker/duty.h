@@ -103,6 +103,7 @@ typedef enum ConcordDutyId
 	CONCORD_DUTY_SHUTDOWN,
 	CONCORD_DUTY_RESOLVE,
 	CONCORD_DUTY_FORGET,
+	CONCORD_DUTY_REGISTRAR,
 	CONCORD_DUTIES
 } ConcordDutyId;
 
@@ -134,6 +135,9 @@ extern void concord_work_commit(void);
  * Returns the first column of the first row as text, in CurrentMemoryContext, or NULL.
  */
 extern char *concord_work_call(const char *sql, int nparams, const char *const *params);
+
+/* What ALTER DATABASE or ALTER ROLE SET must not decide for a process of ours. */
+extern void concord_pin_settings(void);
 
 /* ---- asks.c ---- */
 
@@ -182,6 +186,10 @@ extern void concord_duty_join(void *unused);
 extern void concord_duty_shutdown(void *unused);
 extern void concord_duty_resolve(void *unused);
 extern void concord_duty_forget(void *unused);
+extern void concord_duty_registrar(void *unused);
+
+/* duty_registrar.c: ends it and waits until it is gone; at the worker's own end. */
+extern void concord_registrar_end(void);
 
 /* duty_heartbeat.c: a peer could not be connected to, or its connection broke. */
 extern void concord_heartbeat_failed(ConcordWorkerPeer *peer, const char *reason, bool refused);

@@ -54,6 +54,7 @@
 #define SHUTDOWN_INTERVAL_MS	1000
 #define RESOLVE_INTERVAL_MS	1000
 #define FORGET_INTERVAL_MS	60000
+#define REGISTRAR_INTERVAL_MS	1000
 #define RETRY_MAX_MS		60000
 #define FAILED_TURN_MS		1000
 
@@ -117,6 +118,12 @@ forget_interval_ms(void)
 	return FORGET_INTERVAL_MS;
 }
 
+static int
+registrar_interval_ms(void)
+{
+	return REGISTRAR_INTERVAL_MS;
+}
+
 static ConcordDuty duties[CONCORD_DUTIES] = {
 	[CONCORD_DUTY_SYNC] = {"sync", duty_sync, sync_interval_ms, 0, 0},
 	[CONCORD_DUTY_HEARTBEAT] = {"heartbeat", concord_duty_heartbeat, heartbeat_interval_ms, 0, 0},
@@ -126,6 +133,7 @@ static ConcordDuty duties[CONCORD_DUTIES] = {
 	[CONCORD_DUTY_SHUTDOWN] = {"shutdown", concord_duty_shutdown, shutdown_interval_ms, 0, 0},
 	[CONCORD_DUTY_RESOLVE] = {"resolve", concord_duty_resolve, resolve_interval_ms, 0, 0},
 	[CONCORD_DUTY_FORGET] = {"forget", concord_duty_forget, forget_interval_ms, 0, 0},
+	[CONCORD_DUTY_REGISTRAR] = {"registrar", concord_duty_registrar, registrar_interval_ms, 0, 0},
 };
 
 ConcordWorkerSelf ConcordWorker;
@@ -361,9 +369,9 @@ turn(void *unused)
 	concord_asks_wait(Min(next, next_ask));
 }
 
-/* M2: what ALTER DATABASE or ALTER ROLE SET must not decide for the worker. */
-static void
-pin_settings(void)
+/* M2 */
+void
+concord_pin_settings(void)
 {
 	static const char *const pinned[][2] = {
 		{"role", "none"},
@@ -388,6 +396,7 @@ static void
 worker_exit(int code, Datum arg)
 {
 	(void) code;
+	concord_registrar_end();
 	concord_entry_leave(DatumGetObjectId(arg));
 }
 
@@ -404,7 +413,7 @@ concord_worker_main(Datum arg)
 		proc_exit(0);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
-	pin_settings();
+	concord_pin_settings();
 	pgstat_report_activity(STATE_IDLE, NULL);
 
 	ConcordWorker.context = AllocSetContextCreate(TopMemoryContext, "concord worker",

@@ -1,6 +1,6 @@
 /*
  * worker.h
- *		The launcher (one a server) and the maintenance worker (one a member database).
+ *		The launcher, one a server; the maintenance worker and the registrar, one a member database.
  */
 #ifndef CONCORD_WORKER_H
 #define CONCORD_WORKER_H
@@ -15,5 +15,6 @@ extern void concord_worker_init(void);
 
 extern PGDLLEXPORT void concord_launcher_main(Datum arg);
 extern PGDLLEXPORT void concord_worker_main(Datum arg);
+extern PGDLLEXPORT void concord_registrar_main(Datum arg);
 
 #endif							/* CONCORD_WORKER_H */

@@ -11,7 +11,7 @@ use Time::HiRes qw(time);
 my $cluster = ConcordTest->new(nodes => [qw(a b)]);
 my $alive = q(SELECT state FROM concord.nodes WHERE node = 'b');
 my $pids =
-  q(SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity WHERE backend_type ~ 'concord' AND datname = 'app');
+  q(SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity WHERE backend_type = 'pg_concord worker' AND datname = 'app');
 my $beats = q(SELECT last_seen FROM concord.nodes WHERE node = 'b');
 
 $cluster->await_sql('a', $alive, 'up', 'b is up');
@@ -31,7 +31,7 @@ $cluster->get('a', "SELECT pg_terminate_backend($pid)");
 ok( await(sub { my $now = $cluster->get('a', $pids); return $now =~ /^\d+$/ && $now ne $pid; }, 20),
 	'a worker that was ended comes back');
 my $launcher =
-  q(SELECT pid FROM pg_stat_activity WHERE backend_type ~ 'concord' AND datname IS NULL);
+  q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_concord launcher');
 $pid = $cluster->get('a', $launcher);
 $cluster->get('a', "SELECT pg_terminate_backend($pid)");
 ok( await(
@@ -41,6 +41,16 @@ ok( await(
 like($cluster->get('a', $pids), qr/^\d+$/, 'there is still one worker');
 $seen = $cluster->get('a', $beats);
 $cluster->await_sql('a', "SELECT '$seen' < ($beats)", 't', 'heartbeats go on');
+
+# the registrar comes back too, and goes with the worker
+my $registrar = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_concord registrar' AND datname = 'app');
+my $ended = $cluster->get('a', $registrar);
+like($ended, qr/^\d+$/, 'one registrar');
+$cluster->get('a', "SELECT pg_terminate_backend($ended)");
+$cluster->await_sql('a', "SELECT pid <> $ended FROM ($registrar) r", 't', 'a registrar that was ended comes back');
+$ended = $cluster->get('a', $registrar);
+$cluster->get('a', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_concord worker' AND datname = 'app'");
+$cluster->await_sql('a', "SELECT pid <> $ended FROM ($registrar) r", 't', 'with its worker another one comes');
 
 # a crash of one process, by which PostgreSQL restarts all
 $pid = $cluster->get('a', $pids);
@@ -73,7 +83,7 @@ ok( await(
 	'a longer interval is heard');
 $cluster->node('a')
   ->append_conf('postgresql.conf',
-	"concord.heartbeat_interval = 100ms\nconcord.suspect_after = 1s\nconcord.down_after = 2s");
+	"concord.heartbeat_interval = 100ms\nconcord.suspect_after = 1s\nconcord.down_after = 2s\nmax_worker_processes = 20");
 $seen = $cluster->get('a', $beats);
 $cluster->node('a')->reload;
 $cluster->await_sql('a', "SELECT '$seen' < ($beats)", 't', 'a shorter one at once');
@@ -119,8 +129,12 @@ $cluster->await_sql('b', "SELECT concord.execute_on('a', 'SELECT 1')", 1,
 $cluster->node('b')->append_conf('postgresql.conf', 'max_worker_processes = 2');
 $cluster->node('b')->restart;
 my $one =
-  q(SELECT string_agg(datname, ' ') FROM pg_stat_activity WHERE backend_type ~ 'concord' AND datname IS NOT NULL);
+  q(SELECT string_agg(datname, ' ') FROM pg_stat_activity WHERE backend_type = 'pg_concord worker');
 $cluster->await_sql('b', $one, qr/^(aaa|app)$/, 'one slot, one worker');
+$cluster->await_sql(
+	'b', q(SELECT status FROM concord.check_cluster() WHERE node = 'b' AND item = 'registrar'),
+	'error', 'the doctor reports that there is no registrar');
+$cluster->expect_error('b', q(SELECT * FROM concord.register_get('x')), '55000', qr/registrar/, 'nor are there registers');
 $cluster->is_sql('b', 'DROP DATABASE aaa', '', 'the other goes', dbname => 'postgres');
 $cluster->await_sql('b', $one, 'app', 'a slot that becomes free is found', 30);
 worker_is('ok', 'with a slot there is one');
@@ -143,12 +157,13 @@ for my $i (1 .. 3)
 		dbname => "extra$i");
 }
 my $count =
-  q(SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'concord' AND datname IS NOT NULL);
+  q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_concord worker');
 $cluster->await_sql('a', $count, 4, 'a worker for each member database');
 $cluster->get('a', 'ALTER SYSTEM SET log_min_messages = warning');
 $cluster->is_sql('a', "DROP DATABASE extra$_", '', "DROP DATABASE extra$_", dbname => 'postgres')
   for 1 .. 3;
 $cluster->await_sql('a', $count, 1, 'only ours is left');
+$cluster->is_sql('a', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_concord registrar'), 1, 'and one registrar');
 $cluster->get('a', 'CREATE DATABASE plain', undef, dbname => 'postgres');
 $cluster->get('a', 'CREATE EXTENSION pg_concord', undef, dbname => 'plain');
 $cluster->is_sql('a', $count, 1, 'a database that is no member needs none');
