@@ -11,7 +11,6 @@
 
 #include "base/settings.h"
 #include "core/commit.h"
-#include "core/token.h"
 #include "utils/guc.h"
 
 char	   *concord_node_role;
@@ -109,34 +108,53 @@ check_label(char **value, void **extra, GucSource source)
 	}
 }
 
+void
+concord_token_complain(ConcordTokenError error, size_t offset, size_t length,
+					   ConcordTokenComplaint *complaint)
+{
+	complaint->hint = NULL;
+	switch (error)
+	{
+		case CONCORD_TOKEN_VERSION:
+			complaint->message = "session token is of an unknown version";
+			snprintf(complaint->detail, sizeof(complaint->detail),
+					 "This node reads tokens that begin with \"%s\".", CONCORD_TOKEN_PREFIX);
+			break;
+		case CONCORD_TOKEN_TOO_LONG:
+			complaint->message = "session token is too long";
+			snprintf(complaint->detail, sizeof(complaint->detail),
+					 "A token has at most %d positions.", CONCORD_TOKEN_POSITIONS);
+			break;
+		default:
+			complaint->message = "malformed session token";
+			snprintf(complaint->detail, sizeof(complaint->detail),
+					 "It stops being a token after %zu bytes of %zu.", offset, length);
+			complaint->hint = "Pass on exactly what a node reported in concord.token.";
+			break;
+	}
+}
+
 static bool
 check_token(char **value, void **extra, GucSource source)
 {
 	static ConcordPosition positions[CONCORD_TOKEN_POSITIONS];
 	ConcordToken token = {.max = CONCORD_TOKEN_POSITIONS, .positions = positions};
-	size_t		offset;
+	size_t		offset = 0;
+	ConcordTokenError error;
 
 	if (*value == NULL || (*value)[0] == '\0' || concord_token_own)
 		return true;
-	switch (concord_token_parse(*value, strlen(*value), &token, &offset))
+	error = concord_token_parse(*value, strlen(*value), &token, &offset);
+	if (error != CONCORD_TOKEN_OK)
 	{
-		case CONCORD_TOKEN_OK:
-			break;
-		case CONCORD_TOKEN_VERSION:
-			GUC_check_errmsg("session token is of an unknown version");
-			GUC_check_errdetail("This node reads tokens that begin with \"%s\".",
-								CONCORD_TOKEN_PREFIX);
-			return false;
-		case CONCORD_TOKEN_TOO_LONG:
-			GUC_check_errmsg("session token is too long");
-			GUC_check_errdetail("A token has at most %d positions.", CONCORD_TOKEN_POSITIONS);
-			return false;
-		default:
-			GUC_check_errmsg("malformed session token");
-			GUC_check_errdetail("It stops being a token after %d bytes of %d.", (int) offset,
-								(int) strlen(*value));
-			GUC_check_errhint("Pass on exactly what a node reported in concord.token.");
-			return false;
+		ConcordTokenComplaint complaint;
+
+		concord_token_complain(error, offset, strlen(*value), &complaint);
+		GUC_check_errmsg("%s", complaint.message);
+		GUC_check_errdetail("%s", complaint.detail);
+		if (complaint.hint != NULL)
+			GUC_check_errhint("%s", complaint.hint);
+		return false;
 	}
 	if (concord_token_check_hook == NULL)
 	{

@@ -7,6 +7,8 @@
 #ifndef CONCORD_SETTINGS_H
 #define CONCORD_SETTINGS_H
 
+#include "core/token.h"
+
 #define CONCORD_VERSION		"0.1"
 #define CONCORD_PROTOCOL	1	/* what is spoken between nodes */
 
@@ -89,6 +91,17 @@ extern int	concord_register_timeout_ms;	/* for one operation */
 extern bool concord_token_own;	/* it is being set by the session room itself */
 extern bool (*concord_token_check_hook) (const char *value, bool at_start);
 extern void (*concord_token_assign_hook) (const char *value);
+
+/* What is said of a text that is no token: concord_token_parse() has found this at the offset. */
+typedef struct ConcordTokenComplaint
+{
+	const char *message;
+	const char *hint;			/* or NULL */
+	char		detail[128];
+} ConcordTokenComplaint;
+
+extern void concord_token_complain(ConcordTokenError error, size_t offset, size_t length,
+								   ConcordTokenComplaint *complaint);
 
 extern void concord_settings_init(void);
 

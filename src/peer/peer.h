@@ -33,6 +33,8 @@ typedef struct ConcordTarget
 	int			replica_id;
 	const List *address;		/* of the copy: "keyword=value" options in place of the server's */
 	const char *floor;			/* a session token to be reached there first, or NULL */
+	/* in the place of floor: makes it (palloc'd), called only if floor_key was not told yet */
+	char	   *(*make_floor) (int node_id);
 	uint64		floor_key;		/* what is enough to have checked once on a primary, 0 = nothing */
 } ConcordTarget;
 

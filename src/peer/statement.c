@@ -353,11 +353,15 @@ send_settings(ConcordConn *conn)
 void
 concord_conn_send_floor(ConcordConn *conn)
 {
-	const char *floor = conn->target->floor;
+	const ConcordTarget *target = conn->target;
+	const char *floor = target->floor;
 	char	   *sql;
 
-	if (floor == NULL || (conn->told_floor != NULL && strcmp(conn->told_floor, floor) == 0) ||
-		(conn->target->floor_key != 0 && conn->target->floor_key == conn->told_floor_key))
+	if (target->floor_key != 0 && target->floor_key == conn->told_floor_key)
+		return;
+	if (target->make_floor != NULL)
+		floor = target->make_floor(target->node_id);
+	if (floor == NULL || (conn->told_floor != NULL && strcmp(conn->told_floor, floor) == 0))
 		return;
 	/* not LOCAL: the transaction it is sent in may be that of the statement alone */
 	sql = psprintf("SET concord.wait_timeout = %d", concord_wait_timeout_ms);
@@ -371,7 +375,7 @@ concord_conn_send_floor(ConcordConn *conn)
 	if (conn->told_floor != NULL)
 		pfree(conn->told_floor);
 	conn->told_floor = MemoryContextStrdup(conn->context, floor);
-	conn->told_floor_key = conn->target->floor_key;
+	conn->told_floor_key = target->floor_key;
 }
 
 /* W1 */

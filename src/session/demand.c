@@ -84,22 +84,14 @@ PG_FUNCTION_INFO_V1(concord_session_stats);
 static void
 throw_malformed(ConcordTokenError error, size_t offset, size_t length)
 {
-	if (error == CONCORD_TOKEN_VERSION)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("session token is of an unknown version"),
-				 errdetail("This node reads tokens that begin with \"%s\".",
-						   CONCORD_TOKEN_PREFIX)));
-	if (error == CONCORD_TOKEN_TOO_LONG)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("session token is too long"),
-				 errdetail("A token has at most %d positions.", CONCORD_TOKEN_POSITIONS)));
+	ConcordTokenComplaint complaint;
+
+	concord_token_complain(error, offset, length, &complaint);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("malformed session token"),
-			 errdetail("It stops being a token after %zu bytes of %zu.", offset, length),
-			 errhint("Pass on exactly what a node reported in concord.token.")));
+			 errmsg_internal("%s", complaint.message),
+			 errdetail_internal("%s", complaint.detail),
+			 complaint.hint != NULL ? errhint("%s", complaint.hint) : 0));
 }
 
 /* The first position whose node the map does not have, or NULL; a logical copy has no map. */

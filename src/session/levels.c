@@ -48,17 +48,15 @@ typedef struct Candidate
 	ConcordCopyHealth health;
 } Candidate;
 
-/* The token's positions of one node, for the copy to wait for; NULL when there are none. */
+/* What the session's token says of a node, for the copy to wait for; NULL when that is nothing. */
 static char *
-floor_of(const ConcordMap *map, int node_id, ConcordToken *floor)
+floor_of(int node_id, ConcordToken *floor)
 {
 	const ConcordToken *token = concord_session_token();
 	char	   *text;
 
 	floor->n = 0;
 	memcpy(floor->cluster, token->cluster, sizeof(floor->cluster));
-	if (token->n == 0 || memcmp(token->cluster, map->cluster_id.data, UUID_LEN) != 0)
-		return NULL;
 	for (int i = 0; i < token->n; i++)
 		if (token->positions[i].node == node_id && floor->n < floor->max)
 			floor->positions[floor->n++] = token->positions[i];
@@ -70,21 +68,45 @@ floor_of(const ConcordMap *map, int node_id, ConcordToken *floor)
 	return text;
 }
 
-/* V6 */
+static bool
+is_of_cluster(const ConcordToken *token, const ConcordMap *map)
+{
+	return memcmp(token->cluster, map->cluster_id.data, UUID_LEN) == 0;
+}
+
 static char *
-floor_of_primary(const ConcordMap *map, int node_id, uint64 *key)
+make_floor(int node_id)
 {
 	static ConcordPosition positions[CONCORD_TOKEN_POSITIONS];
 	ConcordToken floor = {.max = CONCORD_TOKEN_POSITIONS, .positions = positions};
-	char	   *text;
 
-	*key = 0;
-	if (concord_consistency < CONCORD_SESSION)
-		return NULL;
-	text = floor_of(map, node_id, &floor);
-	if (text != NULL && floor.n == 1 && positions[0].xid == 0)
-		*key = ((uint64) positions[0].generation << 32) | positions[0].timeline;
-	return text;
+	return floor_of(node_id, &floor);
+}
+
+/*
+ * V6.  The key stands for the position's generation and timeline; with several positions, or a
+ * branch, it is 0.  The text is made only when it is sent.
+ */
+static void
+floor_of_primary(const ConcordMap *map, ConcordTarget *target)
+{
+	const ConcordToken *token = concord_session_token();
+	const ConcordPosition *only = NULL;
+	int			n = 0;
+
+	if (concord_consistency < CONCORD_SESSION || !is_of_cluster(token, map))
+		return;
+	for (int i = 0; i < token->n; i++)
+		if (token->positions[i].node == target->node_id)
+		{
+			only = &token->positions[i];
+			n++;
+		}
+	if (n == 0)
+		return;
+	target->make_floor = make_floor;
+	if (n == 1 && only->xid == 0)
+		target->floor_key = ((uint64) only->generation << 32) | only->timeline;
 }
 
 /* V3: what the copy was known to have applied. */
@@ -301,7 +323,8 @@ choose_copy(const ConcordMap *map, const ConcordNode *node, const ConcordCopyWis
 	if (node->node_id == map->self && !RecoveryInProgress())
 		return;					/* nothing is nearer or fresher */
 	if (concord_consistency == CONCORD_SESSION && !wish->stale)
-		floor_text = floor_of(map, node->node_id, &floor);
+		floor_text = is_of_cluster(concord_session_token(), map) ?
+			floor_of(node->node_id, &floor) : NULL;
 	if (node->node_id == map->self && here_will_do(map, &floor))
 	{
 		copy->here = true;

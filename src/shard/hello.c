@@ -315,43 +315,89 @@ hello_executor_start(QueryDesc *query, int eflags)
 		standard_ExecutorStart(query, eflags);
 }
 
+/* 18 took away the last argument */
 #if PG_VERSION_NUM >= 180000
-static void
-hello_executor_run(QueryDesc *query, ScanDirection direction, uint64 count)
-{
-	if (previous_run)
-		previous_run(query, direction, count);
-	else
-		standard_ExecutorRun(query, direction, count);
-	if (peer_session)
-	{
-		report_writing();
-		refuse_to_write(query);
-	}
-}
+#define RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define RUN_ARGUMENTS query, direction, count
 #else
-static void
-hello_executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
-{
-	if (previous_run)
-		previous_run(query, direction, count, execute_once);
-	else
-		standard_ExecutorRun(query, direction, count, execute_once);
-	if (peer_session)
-	{
-		report_writing();
-		refuse_to_write(query);
-	}
-}
+#define RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define RUN_ARGUMENTS query, direction, count, execute_once
 #endif
 
 static void
-hello_executor_finish(QueryDesc *query)
+call_executor_run(RUN_PARAMETERS)
+{
+	if (previous_run)
+		previous_run(RUN_ARGUMENTS);
+	else
+		standard_ExecutorRun(RUN_ARGUMENTS);
+}
+
+/* The next three are called after concord_style_enter(). */
+static void
+run_in_style(RUN_PARAMETERS)
+{
+	DestReceiver *dest = query->dest;
+
+	query->dest = concord_style_receiver(dest);
+	PG_TRY();
+	{
+		call_executor_run(RUN_ARGUMENTS);
+	}
+	PG_FINALLY();
+	{
+		query->dest = dest;
+		concord_style_leave();
+	}
+	PG_END_TRY();
+}
+
+static void
+hello_executor_run(RUN_PARAMETERS)
+{
+	if (peer_session && concord_style_enter())
+		run_in_style(RUN_ARGUMENTS);
+	else
+		call_executor_run(RUN_ARGUMENTS);
+	if (peer_session)
+	{
+		report_writing();
+		refuse_to_write(query);
+	}
+}
+
+static void
+call_executor_finish(QueryDesc *query)
 {
 	if (previous_finish)
 		previous_finish(query);
 	else
 		standard_ExecutorFinish(query);
+}
+
+static void
+finish_in_style(QueryDesc *query)
+{
+	PG_TRY();
+	{
+		call_executor_finish(query);
+	}
+	PG_CATCH();
+	{
+		concord_style_leave();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	concord_style_leave();
+}
+
+static void
+hello_executor_finish(QueryDesc *query)
+{
+	if (peer_session && concord_style_enter())
+		finish_in_style(query);
+	else
+		call_executor_finish(query);
 	if (peer_session)
 	{
 		report_writing();
@@ -379,6 +425,38 @@ fault_after_control(TransactionStmt *statement)
 }
 
 static void
+call_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
+			 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+			 DestReceiver *dest, QueryCompletion *completion)
+{
+	if (previous_utility)
+		previous_utility(statement, source, read_only_tree, context, params, environment, dest,
+						 completion);
+	else
+		standard_ProcessUtility(statement, source, read_only_tree, context, params, environment,
+								dest, completion);
+}
+
+static void
+utility_in_style(PlannedStmt *statement, const char *source, bool read_only_tree,
+				 ProcessUtilityContext context, ParamListInfo params,
+				 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	PG_TRY();
+	{
+		call_utility(statement, source, read_only_tree, context, params, environment, dest,
+					 completion);
+	}
+	PG_CATCH();
+	{
+		concord_style_leave();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	concord_style_leave();
+}
+
+static void
 hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
 			  ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
 			  DestReceiver *dest, QueryCompletion *completion)
@@ -389,12 +467,12 @@ hello_utility(PlannedStmt *statement, const char *source, bool read_only_tree,
 		check_stale(source);
 	if (peer_session && control)
 		fault_before_control((TransactionStmt *) statement->utilityStmt);
-	if (previous_utility)
-		previous_utility(statement, source, read_only_tree, context, params, environment, dest,
+	if (peer_session && concord_style_enter())
+		utility_in_style(statement, source, read_only_tree, context, params, environment, dest,
 						 completion);
 	else
-		standard_ProcessUtility(statement, source, read_only_tree, context, params, environment,
-								dest, completion);
+		call_utility(statement, source, read_only_tree, context, params, environment, dest,
+					 completion);
 	if (peer_session && !control && IsTransactionState())
 		report_writing();
 	if (peer_session && control)

@@ -8,8 +8,8 @@
  * is inferred where it runs.
  *
  * Integers, floats, booleans, uuids and byte strings go in binary, text as it is, everything else
- * in text form; the peer's session has the caller's DateStyle, IntervalStyle and TimeZone, so
- * that what one writes the other reads.
+ * in text form, dates and times in ISO style (style.c); the peer's session has the caller's
+ * DateStyle, IntervalStyle and TimeZone, so that what one writes the other reads.
  */
 #include "postgres.h"
 
@@ -248,7 +248,7 @@ encode_one(Encoded *out, int i, Oid type, Datum value)
 	else if (type == TEXTOID || type == VARCHAROID)
 		out->values[i] = TextDatumGetCString(value);
 	else
-		out->values[i] = OutputFunctionCall(&concord_type_io(type)->output, value);
+		out->values[i] = concord_print(concord_type_io(type), value);
 }
 
 /* Fills in the query's parameters for a peer (types may have to be asked for there). */

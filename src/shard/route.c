@@ -53,7 +53,7 @@ PG_FUNCTION_INFO_V1(concord_execute_all_untyped);
 void		(*concord_copy_hook) (const ConcordMap *map, const ConcordNode *node,
 								  const ConcordCopyWish *wish, ConcordCopy *copy) = NULL;
 
-char	   *(*concord_floor_hook) (const ConcordMap *map, int node_id, uint64 *key) = NULL;
+void		(*concord_floor_hook) (const ConcordMap *map, ConcordTarget *target) = NULL;
 
 /* One call of a routing function. */
 typedef struct Call
@@ -197,8 +197,7 @@ set_destination(Destination *destination, const ConcordMap *map, const ConcordNo
 	destination->target.self = map->self;
 	destination->target.epoch = map->epoch;
 	if (!destination->local && concord_token[0] != '\0' && concord_floor_hook != NULL)
-		destination->target.floor = concord_floor_hook(map, node->node_id,
-													   &destination->target.floor_key);
+		concord_floor_hook(map, &destination->target);
 }
 
 /* A replica in the place of its node's primary. */
@@ -218,6 +217,7 @@ set_copy(Destination *destination, const ConcordMap *map, const ConcordCopy *cop
 		destination->target.address = lappend(unconstify(List *, destination->target.address),
 											  pstrdup(list_nth(replica->options, i)));
 	destination->target.floor = copy->floor;
+	destination->target.make_floor = NULL;
 	destination->target.floor_key = 0;
 }
 

@@ -11,7 +11,7 @@
  * for a local answer as for a remote one, rather than a silent cast.
  *
  * All types arrive in text form; floats are printed so that they read back exactly
- * (extra_float_digits >= 1).
+ * (extra_float_digits >= 1), dates and times in ISO style (style.c).
  */
 #include "postgres.h"
 
@@ -206,8 +206,8 @@ local_row(TupleTableSlot *slot, DestReceiver *self)
 		else
 			rows->values[i + first] =
 				from_text(rows, i + first,
-						  OutputFunctionCall(&concord_type_io(actual->atttypid)->output,
-											 slot->tts_values[i]));
+						  concord_print(concord_type_io(actual->atttypid),
+										slot->tts_values[i]));
 	}
 	tuplestore_putvalues(rows->store, rows->desc, rows->values, rows->nulls);
 	MemoryContextSwitchTo(old);

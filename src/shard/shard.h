@@ -75,6 +75,13 @@ typedef struct ConcordTypeIO
 
 extern ConcordTypeIO *concord_type_io(Oid type);
 
+/* ---- style.c: the form in which values travel, see there */
+
+extern char *concord_print(ConcordTypeIO *io, Datum value);
+extern bool concord_style_enter(void);
+extern void concord_style_leave(void);
+extern DestReceiver *concord_style_receiver(DestReceiver *inner);
+
 /* ---- results: rows.c */
 
 typedef struct ConcordRows
@@ -123,10 +130,10 @@ typedef struct ConcordCopy
 } ConcordCopy;
 
 /*
- * What the session's token says of a node, as a token (palloc'd), or NULL; *key stands for its
- * generation and timeline if there is one of each and no branch, else it is 0.
+ * Sets make_floor and floor_key of a target that is a node's primary, if the session's token says
+ * something of the node.
  */
-extern char *(*concord_floor_hook) (const ConcordMap *map, int node_id, uint64 *key);
+extern void (*concord_floor_hook) (const ConcordMap *map, ConcordTarget *target);
 
 /* Chooses by concord.consistency, which is not strong, for a statement that only reads. */
 extern void (*concord_copy_hook) (const ConcordMap *map, const ConcordNode *node,

@@ -118,7 +118,7 @@ is(answer(q(SELECT * FROM concord.query_on('b', 'UPDATE t SET v = v RETURNING cu
 is(answer(q(SELECT * FROM concord.query_on('b', 'SELECT current_setting(''port'')::int, v FROM t FOR UPDATE')
 	AS (port int, v int)))->{by}, 'b', 'and a read that locks');
 
-$b->get('CREATE SEQUENCE s');
+$w->get(q(SELECT concord.execute_on('b', 'CREATE SEQUENCE s')));
 is($w->get(q(SELECT * FROM concord.query_on('b', 'SELECT nextval(''s'')') AS (n bigint))),
 	1, 'a SELECT that writes is sent to the primary when a replica has refused');
 is($w->get(q(SELECT * FROM concord.query_on('b', 'SELECT nextval(''s'')') AS (n bigint))),

@@ -48,6 +48,7 @@ use Carp;
 use ConcordProxy;
 use ConcordSession;
 use Exporter 'import';
+use File::Path qw(rmtree);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -139,15 +140,51 @@ and await_epoch().
 sub add_standby
 {
 	my ($self, $name, $standby) = @_;
-	my $primary = $self->node($name);
-	$primary->backup("for_$standby");
 	my $node = PostgreSQL::Test::Cluster->new($standby);
-	$node->init_from_backup($primary, "for_$standby", has_streaming => 1);
-	$node->start;
-	$primary->wait_for_catchup($node);
 	$self->{nodes}{$standby} = $node;
+	$self->rebuild($name, $standby);
+	$self->node($name)->wait_for_catchup($node);
 	push @{ $self->{names} }, $standby;
 	return $node;
+}
+
+=pod
+
+=item $cluster->follow($name, $primary)
+
+A standby, or what was stopped in order as a primary and has all its WAL there, receives from this
+server from now on; it is started if it is stopped.
+
+=item $cluster->rebuild($primary, names)
+
+Servers become standbys of this one from a new base backup, whatever they had and did before.
+
+=cut
+
+sub follow
+{
+	my ($self, $name, $primary) = @_;
+	my $node = $self->node($name);
+	$node->enable_streaming($self->node($primary));
+	defined $node->{_pid} ? $node->reload : $node->start;
+	return;
+}
+
+sub rebuild
+{
+	my ($self, $primary, @names) = @_;
+	my $from = $self->node($primary);
+	my $backup = 'backup_' . ++$self->{backups};
+	$from->backup($backup);
+	for my $node (map { $self->node($_) } @names)
+	{
+		$node->stop('immediate') if defined $node->{_pid};
+		rmtree($node->data_dir);
+		$node->init_from_backup($from, $backup, has_streaming => 1);
+		$node->start;
+	}
+	rmtree($from->backup_dir . "/$backup");
+	return;
 }
 
 =pod
