@@ -18,7 +18,7 @@
 #define ERRCODE_CONCORD_WRITE_LOST		MAKE_SQLSTATE('P', 'C', '0', '0', '3')
 /* a session token was not reached within concord.wait_timeout */
 #define ERRCODE_CONCORD_NOT_REACHED		MAKE_SQLSTATE('P', 'C', '0', '0', '4')
-/* a fence is older than one that the data has seen */
+/* a lock's fence is older than one that has been used: the lock was lost, and others hold it */
 #define ERRCODE_CONCORD_FENCED			MAKE_SQLSTATE('P', 'C', '0', '0', '5')
 /* no majority of the acceptors answered in time; nothing was changed */
 #define ERRCODE_CONCORD_NO_MAJORITY		MAKE_SQLSTATE('P', 'C', '0', '0', '6')

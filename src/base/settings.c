@@ -335,7 +335,7 @@ concord_settings_init(void)
 							GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("concord.branch_state",
-							   "Shows whether the branch run for another node has written.",
+							   "Shows whether the branch run for another node has written or holds locks.",
 							   "It is reported to that node with each answer.",
 							   &concord_branch_state, "", PGC_INTERNAL,
 							   GUC_REPORT | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE |

@@ -12,6 +12,10 @@
  *		one writer, nothing here	plain COMMIT there: its answer is the decision
  *		otherwise					two phases
  *
+ * TRANSACTION LOCKS.  A branch that holds one and has written nothing is a writer here, as soon as
+ * anybody has written: were it just ended, or lost, another transaction could have the lock before
+ * there is an outcome.  If nobody has written, it is ended and its answer awaited.
+ *
  * TWO PHASES, and what is found if everything dies right after a step
  *	1 serial given, entered in the liveness table				nothing prepared: nothing to do
  *	2 PREPARE sent to all writers in parallel, answers awaited	prepared branches, no decision:
@@ -23,6 +27,7 @@
  *	  If the wait for the standbys was cancelled, phase two is left to the resolvers: they are
  *	  answered "wait" until the standbys have the decision.
  *	6 COMMIT PREPARED sent to all in parallel, answers awaited	decision: commit; some are done
+ *	  (to those that hold transaction locks last: who gets the lock then sees what was written)
  * In 2 to 6 each participant's own worker finishes its branch by asking this node (resolver.c).
  *
  * INVARIANTS (numbers of the design)
@@ -38,8 +43,10 @@
  * COST beside the statements' own round trips (test/t/012_round_trips.pl counts):
  *		one statement is all		none: its round trip is the commit's too; one flush there
  *		one phase					one round trip for COMMIT; one flush there
+ *		only locks					one round trip for COMMIT
  *		two phases, n writers		one round trip for PREPARE and one for COMMIT PREPARED, each in
- *									parallel; two flushes on each participant, one here
+ *									parallel; two flushes on each participant, one here; one round
+ *									trip more if some hold transaction locks and others none
  *
  * WHAT IT DOES NOT DO: serialize readers across nodes (SERIALIZABLE holds on each node by itself).
  */
@@ -121,7 +128,7 @@ give_serial(void)
 		running.serial = concord_liveness_enter(concord_transaction_label);
 }
 
-/* For the view: the nodes written on so far. */
+/* For the view: the nodes written on, or with locks, so far. */
 static void
 show_participants(void)
 {
@@ -153,14 +160,15 @@ report_gid(void)
 								 GUC_ACTION_LOCAL, true, WARNING, false);
 }
 
-/* Has the transaction become one that writes on two nodes? */
+/* Has the transaction become one that takes two phases? */
 static void
 look_for_writers(void)
 {
-	int			writers = concord_branches_writing();
+	bool		local = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	int			bound = concord_branches_bound();
 
-	if (writers + (TransactionIdIsValid(GetTopTransactionIdIfAny()) ? 1 : 0) >= 2 &&
-		writers > 0 && !IsInParallelMode())
+	if (bound > 0 && bound + (local ? 1 : 0) >= 2 && (local || concord_branches_writing() > 0) &&
+		!IsInParallelMode())
 		report_gid();
 }
 
@@ -268,6 +276,7 @@ pre_commit(void)
 	ConcordConn **writers;
 	int			nreaders;
 	int			nwriters;
+	bool		written;
 	ConcordCommitPlan plan;
 
 	if (!concord_branches_any() && !(labelled && local))
@@ -279,8 +288,11 @@ pre_commit(void)
 	/* a serializable reader's answer is awaited (await_readers), before anything is decided */
 	for (int i = 0; i < nreaders; i++)
 		concord_branch_end_reader(readers[i]);
+	written = local || concord_branches_writing() > 0;
+	if (!written)
+		concord_branches_release(writers, nwriters);
 	plan = concord_commit_plan(&(ConcordCommitWork) {
-		.writing_branches = nwriters,
+		.writing_branches = written ? nwriters : 0,
 		.serializable_readers = XactIsoLevel == XACT_SERIALIZABLE ? nreaders : 0,
 		.local_writes = local || (nwriters > 0 && (labelled || running.reported)),	/* K2 */
 		.local_serializable = XactIsoLevel == XACT_SERIALIZABLE,

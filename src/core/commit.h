@@ -118,7 +118,8 @@ typedef enum ConcordRecord
 
 typedef struct ConcordCommitWork
 {
-	int			writing_branches;	/* took a transaction id, or hold an xact_lock */
+	int			writing_branches;	/* took a transaction id, or, where anybody did, hold an
+									 * xact_lock */
 	int			serializable_readers;	/* did neither, and are SERIALIZABLE */
 	bool		local_writes;	/* the local transaction has a transaction id or anything else
 								 * that is lost if it does not commit: a NOTIFY, a LISTEN */

@@ -18,6 +18,10 @@
  *    closed.  The peer rolls back what was open; what was prepared is finished by its resolver.
  * B5 The answer to PREPARE is consumed before anything else is said about that gid on the
  *    connection; if it cannot be, the connection is closed.
+ * B6 holds is set by the same report: the branch has a transaction lock (src/lock/xact.c), which
+ *    excludes others until the transaction's writes are to be seen.  So if anything was written
+ *    anywhere, it votes like a writer, and is finished after those that hold none.  If nothing was,
+ *    its COMMIT is awaited all the same: the lock is free when COMMIT returns.
  *
  * COST: BEGIN travels with the first statement; PREPARE TRANSACTION, COMMIT PREPARED and COMMIT are
  * a flush of one command each.  What PREPARE needs beside is done by the peer (shard/hello.c, H7).
@@ -126,7 +130,7 @@ send_begin(ConcordConn *conn)
 	conn->begin_level = GetCurrentTransactionNestLevel();
 	conn->saved_level = conn->release_to = 1;
 	conn->read_only = XactReadOnly || conn->replica_id != 0;
-	conn->wrote = false;
+	conn->wrote = conn->holds = false;
 	conn->begun_now = true;
 	conn->commit_tag[0] = '\0';
 	concord_error_free(&conn->commit_error);
@@ -214,17 +218,40 @@ concord_peer_wrote(void)
 	return concord_branches_writing() > 0;
 }
 
-int
-concord_branches_writing(void)
+static bool
+is_bound(const ConcordConn *conn)
+{
+	return conn->wrote || conn->holds;
+}
+
+static int
+count_branches(bool holding_too)
 {
 	int			n = 0;
 	dlist_iter	iter;
 
-	if (any_branch)
-		dlist_foreach(iter, &concord_conns)
-			if (dlist_container(ConcordConn, node, iter.cur)->wrote)
-				n++;
+	if (!any_branch)
+		return 0;
+	dlist_foreach(iter, &concord_conns)
+	{
+		const ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
+
+		if (holding_too ? is_bound(conn) : conn->wrote)
+			n++;
+	}
 	return n;
+}
+
+int
+concord_branches_writing(void)
+{
+	return count_branches(false);
+}
+
+int
+concord_branches_bound(void)
+{
+	return count_branches(true);
 }
 
 static void
@@ -233,11 +260,12 @@ refuse_lost_writer(ConcordConn *conn)
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
 			 errmsg("connection to node \"%s\" was lost during the transaction", conn->name),
-			 errdetail("What the transaction had written there was rolled back.")));
+			 conn->wrote ? errdetail("What the transaction had written there was rolled back.") :
+			 errdetail("The locks that the transaction held there were released.")));
 }
 
 ConcordConn **
-concord_branches(bool wrote, int *n)
+concord_branches(bool bound, int *n)
 {
 	ConcordConn **result = NULL;
 	int			size = 0;
@@ -248,9 +276,9 @@ concord_branches(bool wrote, int *n)
 	{
 		ConcordConn *conn = dlist_container(ConcordConn, node, iter.cur);
 
-		if (conn->branch == CONCORD_BRANCH_LOST && conn->wrote)
+		if (conn->branch == CONCORD_BRANCH_LOST && is_bound(conn))
 			refuse_lost_writer(conn);
-		if (conn->branch != CONCORD_BRANCH_OPEN || conn->wrote != wrote)
+		if (conn->branch != CONCORD_BRANCH_OPEN || is_bound(conn) != bound)
 			continue;
 		if (*n == size)
 		{
@@ -331,7 +359,7 @@ static void
 ended_by_peer(ConcordConn *conn)
 {
 	conn->branch = CONCORD_BRANCH_NONE;
-	conn->wrote = false;
+	conn->wrote = conn->holds = false;
 	conn->settings.known = false;
 }
 
@@ -371,6 +399,18 @@ concord_branch_commit(ConcordConn *conn)
 	send_commit(conn);
 	commit_and_check(conn);
 	conn->branch = CONCORD_BRANCH_NONE;
+}
+
+void
+concord_branches_release(ConcordConn **conns, int n)
+{
+	for (int i = 0; i < n; i++)
+		send_commit(conns[i]);
+	for (int i = 0; i < n; i++)
+	{
+		commit_and_check(conns[i]);
+		conns[i]->branch = CONCORD_BRANCH_NONE;
+	}
 }
 
 /* -------------------------------------------------------------- two phases */
@@ -437,18 +477,45 @@ is_finished(ConcordConn *conn)
 		 conn->commit_error.sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
 }
 
+/* Puts the branches that hold locks last; returns how many hold none. */
+static int
+holders_last(ConcordConn **conns, int n)
+{
+	int			without = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		ConcordConn *conn = conns[i];
+
+		if (conn->holds)
+			continue;
+		conns[i] = conns[without];
+		conns[without++] = conn;
+	}
+	return without;
+}
+
+static void
+send_and_drain(ConcordConn **conns, int n, int wait_ms, TimestampTz until)
+{
+	for (int i = 0; i < n; i++)
+		if (!conns[i]->lost && conns[i]->pg != NULL)
+			send_finish(conns[i], CMD_COMMIT_PREPARED, "COMMIT");
+	if (wait_ms > 0 && n > 0)
+		concord_conn_drain(conns, n, until);
+}
+
 int
 concord_branches_finish(ConcordConn **conns, int n, int wait_ms, const char **first,
 						const char **why)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	int			without = holders_last(conns, n);
 	int			unfinished = 0;
 
-	for (int i = 0; i < n; i++)
-		if (!conns[i]->lost && conns[i]->pg != NULL)
-			send_finish(conns[i], CMD_COMMIT_PREPARED, "COMMIT");
-	if (wait_ms > 0)
-		concord_conn_drain(conns, n, until);
+	/* B6: who gets the lock next shall see what was written under it */
+	send_and_drain(conns, without, wait_ms, until);
+	send_and_drain(conns + without, n - without, wait_ms, until);
 	for (int i = 0; i < n; i++)
 	{
 		ConcordConn *conn = conns[i];
@@ -519,7 +586,7 @@ concord_branch_rollback(ConcordConn *conn)
 	else if (conn->branch == CONCORD_BRANCH_PREPARED && conn->pg != NULL)
 		send_finish(conn, CMD_ROLLBACK, "ROLLBACK");
 	conn->branch = CONCORD_BRANCH_NONE;
-	conn->wrote = false;
+	conn->wrote = conn->holds = false;
 	conn->settings.known = false;
 }
 
@@ -544,7 +611,7 @@ end_of_transaction(bool commit)
 		if (!commit && settle(conn))
 			concord_branch_rollback(conn);
 		conn->branch = CONCORD_BRANCH_NONE;
-		conn->wrote = false;
+		conn->wrote = conn->holds = false;
 		concord_conn_forget_statement(conn);
 		concord_conn_drop_notices(conn);
 		if (conn->pg == NULL)

@@ -141,6 +141,7 @@ struct ConcordConn
 	int			release_to;		/* levels above were released here, not yet there */
 	bool		read_only;		/* the branch was begun or made READ ONLY */
 	bool		wrote;			/* the peer reported that the branch took an xid */
+	bool		holds;			/* and that it holds a lock until the outcome (B6) */
 	char		gid[CONCORD_GID_SIZE];	/* PREPARING, PREPARED */
 	bool		begun_now;		/* begun by the running statement */
 	bool		reused;			/* not opened for the running statement */

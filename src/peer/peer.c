@@ -442,7 +442,7 @@ concord_peer_finish(ConcordConn **conns, int n)
 	for (int i = 0; i < n; i++)
 	{
 		concord_conn_forget_statement(conns[i]);
-		if (conns[i]->wrote && concord_writing_hook != NULL)
+		if ((conns[i]->wrote || conns[i]->holds) && concord_writing_hook != NULL)
 			concord_writing_hook();
 	}
 	return CONCORD_FINISHED;

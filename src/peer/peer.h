@@ -136,11 +136,14 @@ extern bool concord_branch_on(int node_id);
 extern int	concord_branch_copy(int node_id, const char **floor);
 extern int	concord_branches_writing(void);
 
+/* How many are bound to the transaction's outcome: have written, or hold a lock until then? */
+extern int	concord_branches_bound(void);
+
 /*
- * The branches that have written (wrote) or have not; the array is palloc'd. Raises 08006 for
- * one that was lost after it had written.
+ * The branches that are bound to the outcome, or are not; the array is palloc'd. Raises 08006 for
+ * one that was lost after it had been.
  */
-extern ConcordConn **concord_branches(bool wrote, int *n);
+extern ConcordConn **concord_branches(bool bound, int *n);
 extern int	concord_branch_node(ConcordConn *conn);
 
 /*
@@ -152,20 +155,27 @@ extern void concord_branch_end_reader(ConcordConn *conn);
 extern void concord_branch_commit(ConcordConn *conn);
 
 /*
+ * Ends branches that hold locks, of a transaction that has written nothing: COMMIT to all, and all
+ * answers are awaited.  Raises 08006 when one is lost: its locks may have ended before.
+ */
+extern void concord_branches_release(ConcordConn **conns, int n);
+
+/*
  * Prepares all the branches in parallel under their gids (which checks deferred constraints);
  * raises the first error (the abort that follows rolls back what was prepared). Can be cancelled.
  */
 extern void concord_branches_prepare(ConcordConn **conns, char (*gids)[CONCORD_GID_SIZE], int n);
 
 /*
- * Phase two, after the decision: sends COMMIT PREPARED to all and waits at most wait_ms for the
- * answers (0: not at all). Never raises, never handles interrupts.  Returns how many are not
- * known to be finished; *first gets one of their names and *why the reason.
+ * Phase two, after the decision: sends COMMIT PREPARED to all, to those that hold locks when the
+ * others have answered, and waits at most wait_ms for the answers (0: not at all). Never raises,
+ * never handles interrupts; may change the order of conns.  Returns how many are not known to be
+ * finished; *first gets one of their names and *why the reason.
  */
 extern int	concord_branches_finish(ConcordConn **conns, int n, int wait_ms, const char **first,
 									const char **why);
 
-/* Called when a branch was found to have written for the first time. */
+/* Called when a branch was found to have written, or to hold a lock. */
 extern void (*concord_writing_hook) (void);
 
 /* Called when the transaction is about to open its first branch. */

@@ -719,10 +719,12 @@ take_sync(ConcordConn *conn)
 	look_at_token(conn);
 	if (conn->queue_length == 0)
 		conn->answered = true;
-	if (conn->branch == CONCORD_BRANCH_OPEN && !conn->wrote)
+	if (conn->branch == CONCORD_BRANCH_OPEN)
 	{
 		state = PQparameterStatus(conn->pg, "concord.branch_state");
-		conn->wrote = state != NULL && state[0] != '\0';
+		/* an xid stays, a lock goes with the savepoint it was taken in (B3, B6) */
+		conn->wrote = conn->wrote || (state != NULL && strstr(state, "writing") != NULL);
+		conn->holds = state != NULL && strstr(state, "locking") != NULL;
 	}
 }
 

@@ -21,9 +21,8 @@
  * A4 No standby is waited for: it would be another acceptor after its promotion.
  * A5 What is read is read with a snapshot taken under the lock, whatever the isolation level.
  *
- * LOCK TAGS are advisory ones of a class (field4) that no SQL function of PostgreSQL's can make:
- * (database, 0, 0) is the acceptor's, (database, hash of a name) a register's.  Names of one hash
- * share a lock, which costs time only; within a batch they are taken once.
+ * LOCK TAGS (base/locktags.h): key 0 is the acceptor's, the hash of a name a register's.  Names of
+ * one hash share a lock, which costs time only; within a batch they are taken once.
  *
  * What a crash leaves: the transaction, or nothing of it.  An asker that has lost the answer asks
  * again; every request can be repeated.
@@ -37,6 +36,7 @@
 #include "access/xlog.h"
 #include "base/compat.h"
 #include "base/fault.h"
+#include "base/locktags.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
@@ -55,7 +55,6 @@
 #include "utils/snapmgr.h"
 
 #define PROTOCOL 1				/* of the bytes that _registers() takes */
-#define LOCK_CLASS 0x636f		/* field4: A1 */
 
 /* columns */
 #define ACCEPTOR_CLUSTER 1
@@ -110,7 +109,7 @@ lock_tag(uint64 key, LOCKMODE mode)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, LOCK_CLASS);
+	concord_locktag(&tag, CONCORD_LOCKTAG_REGISTER, key);
 	(void) LockAcquire(&tag, mode, false, false);
 }
 

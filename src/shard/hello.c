@@ -16,7 +16,8 @@
  *    refuses or accepts by an older map than the caller's.
  * H4 The answer of the statement that gave the branch a transaction id carries
  *    concord.branch_state = writing (GUC_REPORT, sent before ReadyForQuery); it is reset
- *    with the transaction.
+ *    with the transaction.  That of one which took a transaction lock carries "locking"; it is set
+ *    where the lock is taken, so that it is reset with the savepoint that releases the lock.
  *
  * H5 What the caller told with its settings (search_path, formats, the default characteristics of
  *    transactions) holds at the start of each transaction, whatever an earlier statement of the
@@ -214,14 +215,33 @@ has_written(void)
 	return TransactionIdIsValid(GetTopTransactionIdIfAny()) || concord_peer_wrote();
 }
 
+static void
+report_state(const char *state)
+{
+	(void) set_config_option("concord.branch_state", state, PGC_INTERNAL, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, WARNING, false);
+}
+
 /* H4; outside of a block it would be reset before it could be reported. */
+void
+concord_hello_holds(void)
+{
+	if (peer_session && IsTransactionBlock() && strstr(concord_branch_state, "locking") == NULL)
+		report_state(concord_branch_state[0] == '\0' ? "locking" : "writing locking");
+}
+
 static void
 report_writing(void)
 {
-	if (concord_branch_state[0] == '\0' && IsTransactionBlock() && !IsInParallelMode() &&
-		has_written())
-		(void) set_config_option("concord.branch_state", "writing", PGC_INTERNAL, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, WARNING, false);
+	bool		locking = concord_branch_state[0] == 'l';
+
+	if ((concord_branch_state[0] != '\0' && !locking) || !IsTransactionBlock() ||
+		IsInParallelMode())
+		return;
+	if (has_written())
+		report_state(locking ? "writing locking" : "writing");
+	else if (concord_branches_bound() > 0)
+		concord_hello_holds();	/* in a branch of its own */
 }
 
 /* H6 */

@@ -67,6 +67,8 @@ typedef struct Call
 	bool		whole;			/* it is all that the transaction does */
 	ConcordRows *rows;			/* NULL: rows are not wanted */
 	ConcordCopyWish wish;		/* of a call that may read a copy */
+	ConcordHere here;			/* done in place of the statement where it is local; or NULL */
+	void	   *here_arg;
 } Call;
 
 /* A node chosen for a call, copied out of the map, which may change meanwhile. */
@@ -316,22 +318,34 @@ throw_stale(const char *node)
 			 errhint("Repeat the transaction.")));
 }
 
+static int64
+run_here(const Call *call)
+{
+	return call->here != NULL ? call->here(call->here_arg) :
+		concord_local_run(call->sql, &call->params, call->rows, 0);
+}
+
 /* Runs the call on the one node it names; returns rows affected. */
 static int64
-run_on_one(FunctionCallInfo fcinfo, Call *call)
+run_on_one(Call *call)
 {
 	Destination destination;
 	ConcordRemoteQuery query;
 	ConcordSink sink;
 	ConcordConn *conn;
 	ConcordFinish finish;
+	int64		affected;
 
-	call->whole = concord_call_is_whole(fcinfo);
 	for (int stale = 0; stale < 2;)
 	{
 		choose(call, &destination);
 		if (destination.local)
-			return concord_local_run(call->sql, &call->params, call->rows, 0);
+		{
+			if ((affected = run_here(call)) >= 0)
+				return affected;
+			stale++;			/* the map has it already */
+			continue;
+		}
 
 		prepare_query(call, &destination, &query);
 		if (call->rows != NULL)
@@ -363,6 +377,19 @@ run_on_one(FunctionCallInfo fcinfo, Call *call)
 	return 0;
 }
 
+int64
+concord_route_to_slot(int slot, const char *sql, const ConcordParams *params, ConcordHere here,
+					  void *arg)
+{
+	static const ConcordStatement ours = {.whole = CONCORD_PART};
+	Call		call = {
+		.statement = &ours, .sql = sql, .params = *params, .slot = slot,
+		.wish.primary_only = true, .here = here, .here_arg = arg
+	};
+
+	return run_on_one(&call);
+}
+
 static Datum
 query_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
 {
@@ -371,7 +398,8 @@ query_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
 	start_call(fcinfo, &call, 1, untyped, by_key);
 	refuse_weak_write(&call, true);
 	call.rows = start_rows(fcinfo, false, NULL);
-	(void) run_on_one(fcinfo, &call);
+	call.whole = concord_call_is_whole(fcinfo);
+	(void) run_on_one(&call);
 	return (Datum) 0;
 }
 
@@ -384,7 +412,8 @@ execute_one(FunctionCallInfo fcinfo, bool untyped, bool by_key)
 	refuse_on_standby(by_key ? "concord.execute" : "concord.execute_on");
 	refuse_weak_write(&call, false);
 	call.wish.primary_only = true;
-	PG_RETURN_INT64(run_on_one(fcinfo, &call));
+	call.whole = concord_call_is_whole(fcinfo);
+	PG_RETURN_INT64(run_on_one(&call));
 }
 
 static Datum
@@ -408,7 +437,8 @@ query_json(FunctionCallInfo fcinfo, bool untyped)
 	TupleDescInitEntry(desc, 1, "query_json", JSONBOID, -1, 0);
 	call.rows = palloc0(sizeof(ConcordRows));
 	concord_rows_init(call.rows, rsinfo->setResult, desc, false, NULL);
-	(void) run_on_one(fcinfo, &call);
+	call.whole = concord_call_is_whole(fcinfo);
+	(void) run_on_one(&call);
 	return (Datum) 0;
 }
 

@@ -20,6 +20,23 @@ extern int	concord_slot_of(Datum key, Oid type, Oid collation);
 /* The owner's node, or PC002 when the slot is lost. */
 extern const ConcordNode *concord_slot_owner(const ConcordMap *map, int slot);
 
+/*
+ * The slot's shared lock, until the transaction ends.  Whoever holds it may rely on the slot
+ * staying with this node: whoever moves the slot takes it exclusively (ExclusiveLock) on the old
+ * owner before the map changes.
+ */
+typedef enum ConcordSlotHold
+{
+	CONCORD_SLOT_HELD,
+	CONCORD_SLOT_MOVED,			/* held, but the slot is not this node's (any more) */
+	CONCORD_SLOT_BUSY			/* not held: it is being moved, and wait was false */
+} ConcordSlotHold;
+
+extern ConcordSlotHold concord_slot_hold(int slot, bool wait);
+
+/* Gives one such hold back before the transaction's end. */
+extern void concord_slot_release(int slot);
+
 /* ---- statements: check.c */
 
 typedef struct ConcordStatement
@@ -111,6 +128,20 @@ extern DestReceiver *concord_rows_receiver(ConcordRows *rows, int source);
 extern int64 concord_local_run(const char *sql, const ConcordParams *params, ConcordRows *rows,
 							   int source);
 
+/* ---- route.c: statements of our own to a slot's owner */
+
+/* Does here what the statement would do: the rows affected; -1: the slot is not ours any more. */
+typedef int64 (*ConcordHere) (void *arg);
+
+/*
+ * Runs a statement on the primary of the slot's owner as part of the caller's transaction, whatever
+ * concord.consistency says; if the owner is this node, calls here() instead.  Returns the rows
+ * affected (those of a SELECT are counted, not seen).  Raises what concord.execute() raises; not
+ * to be called on a standby.
+ */
+extern int64 concord_route_to_slot(int slot, const char *sql, const ConcordParams *params,
+								   ConcordHere here, void *arg);
+
 /* ---- copies: chosen by the session room (levels.c) */
 
 /* What is known when a copy is to be chosen. */
@@ -141,6 +172,9 @@ extern void (*concord_copy_hook) (const ConcordMap *map, const ConcordNode *node
 
 /* Is this session another node's: has it said hello? (hello.c) */
 extern bool concord_hello_said(void);
+
+/* If this is a branch: its caller is told that it holds a lock until the transaction's outcome. */
+extern void concord_hello_holds(void);
 
 extern void concord_shard_init(void);
 

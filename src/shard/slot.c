@@ -19,6 +19,7 @@
 
 #include "base/compat.h"
 #include "base/errors.h"
+#include "base/locktags.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "core/key.h"
@@ -198,6 +199,30 @@ concord_slot_owner(const ConcordMap *map, int slot)
 				 errdetail("Its node was removed from the cluster by force."),
 				 errhint("Give the lost slots to another node with concord.assign_lost_slots.")));
 	return node;
+}
+
+ConcordSlotHold
+concord_slot_hold(int slot, bool wait)
+{
+	LOCKTAG		tag;
+	const ConcordMap *map;
+
+	concord_locktag(&tag, CONCORD_LOCKTAG_SLOT, slot);
+	if (LockAcquire(&tag, ShareLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return CONCORD_SLOT_BUSY;
+	/* this lock, unlike a relation's, brings no news by itself */
+	AcceptInvalidationMessages();
+	map = concord_map_member();
+	return map->owner[slot] == map->self ? CONCORD_SLOT_HELD : CONCORD_SLOT_MOVED;
+}
+
+void
+concord_slot_release(int slot)
+{
+	LOCKTAG		tag;
+
+	concord_locktag(&tag, CONCORD_LOCKTAG_SLOT, slot);
+	(void) LockRelease(&tag, ShareLock, false);
 }
 
 /* ------------------------------------------------------------------ SQL */

@@ -1,0 +1,3 @@
+BEGIN;
+SELECT pg_advisory_xact_lock(:lock);
+COMMIT;

@@ -1,0 +1,3 @@
+BEGIN;
+SELECT concord.xact_lock(:lock::text);
+COMMIT;
