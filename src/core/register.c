@@ -463,6 +463,12 @@ complete(ConcordProposal *p, bool own)
 	if (!nothing && !concord_config_quorum(&p->config, p->holders))
 		return propose(p, &p->base);
 	p->value = p->base;
+	if (p->op == CONCORD_WRITE && p->phase == CONCORD_PREPARING && !nothing)
+	{
+		p->ahead.ballot = p->ballot;	/* promised, and not proposed: R11 */
+		p->ahead.config = p->config.version;
+		p->ahead.value = p->base;
+	}
 	return finish(p, own || p->op == CONCORD_READ ? CONCORD_RESULT_OK : CONCORD_RESULT_MISMATCH);
 }
 
@@ -643,6 +649,9 @@ back_off(ConcordProposal *p)
 	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
 	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
 	p->backoff = 1 + (uint32_t) ((z ^ (z >> 31)) & ((UINT32_C(1) << bits) - 1));
+	/* again and again: somebody changes the register all the time, and shall not be ahead then */
+	if (p->attempts >= 5 && p->proposer->counter < CONCORD_COUNTER_MAX - p->backoff)
+		p->proposer->counter += p->backoff;
 	p->phase = CONCORD_BACKING_OFF;
 	return CONCORD_NEXT_BACK_OFF;
 }

@@ -47,7 +47,8 @@
  *		loses all registers.  So is one that has left a set, or had begun to join one, before it may
  *		join again.  A message names the identity it is for, and is refused by any other.
  * R11	The one-round path uses a ballot that a quorum promised together with accepting the value
- *		it builds on, under the same configuration version.
+ *		it builds on, or while it held that value and a WRITE was refused for it; under the same
+ *		configuration version, and under that ballot nothing was proposed yet.
  * R12	An operation changes a register at most once, and says that it has not changed it, or tries
  *		anew, only if its earlier proposal is not part of what it builds on.
  *
@@ -101,7 +102,8 @@
  *	read							1 round, 0 flushes; up to 3 and 2 if an operation is under way
  *	change, wrote last				1 round, 1 flush
  *	change							2 rounds, 2 flushes
- *	a refused change				the same; 1 and 1 if a quorum holds one ballot
+ *	a refused change				the same; 1 and 1 if a quorum holds one ballot, and then
+ *									1 and 1 for a WRITE on what was learned by that
  *	collecting a deleted register	3 rounds, 3 flushes, everybody must answer
  *
  * FLUSH RULE (R3).  A step returns what of its effects must be stored.  If that is not 0, it is

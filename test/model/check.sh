@@ -25,7 +25,7 @@ search() {
 	local model=$1 cc_flags=$2 pan_flags=$3
 	shift 3
 	command="spin -a $* ../$model.pml"
-	command+=" && cc -w $cc_flags -DNOREDUCE -I../../../src pan.c $core/commit.c $core/key.c $core/register.c -o pan"
+	command+=" && cc -w $cc_flags -DNOREDUCE -I../../../src pan.c $core/commit.c $core/key.c $core/register.c $core/lock.c -o pan"
 	command+=" && ./pan -n $pan_flags"
 	rm -f pan pan.* ./*.trail
 	eval "$command" >log 2>&1
@@ -71,7 +71,7 @@ ends() {
 # violates <model> <property> <what> <flags>: with all the others switched off
 violates() {
 	local model=$1 property=$2 what=$3 violated
-	local -A numbers=([P2]=2 [P3]=3 [P4]=4 [A]=5 [E]=6 [R]=7 [O]=8)
+	local -A numbers=([P2]=2 [P3]=3 [P4]=4 [A]=5 [E]=6 [R]=7 [O]=8 [S]=9)
 	shift 3
 	search "$model" '-O0 -DSAFETY -DVECTORSZ=256' '-m10000' "-DONLY=${numbers[$property]}" "$@"
 	violated=$(sed -nE 's/^pan:1: assertion violated .*is_(P[0-9]|[A-Z]).*/\1/p' log)
@@ -177,7 +177,26 @@ reaches $m 6 'register: a read completes what it saw'
 reaches $m 7 'register: a read that acceptors disagree about'
 reaches $m 8 'register: the writer of what may be chosen is gone'
 
+m=lease
+holds $m 'lease: four attempts of its keeper' -DBEATS=4
+holds $m 'lease: a second server of the node' -DRESTART=1 -DBEATS=2 -DTICKS=7
+
+violates $m S 'lease, bug 1: counted from the answer' -DBUG=1
+violates $m S 'lease, bug 2: an unknown renewal counts' -DBUG=2
+violates $m S 'lease, bug 3: the drift is not waited for' -DBUG=3
+violates $m S 'lease, bug 4: ended whatever is there' -DBUG=4
+violates $m S 'lease, bug 5: a shorter renewal binds too late' -DBUG=5
+violates $m S 'lease, bug 6: replaced at once by a second server' -DBUG=6 -DRESTART=1
+violates $m S 'lease, bug 7: taken for ended before that is written' -DBUG=7
+
+reaches $m 1 'lease: ended by an observer'
+reaches $m 2 'lease: an attempt is found to be chosen'
+reaches $m 3 'lease: the keeper learns that it has lost it'
+reaches $m 4 'lease: a second server waits, and begins the next' -DRESTART=1
+reaches $m 5 'lease: a second server begins the next at once' -DRESTART=1
+
 if [ -n "${CONCORD_SOAK:-}" ]; then
+	holds $m 'lease: four attempts, longer' -DBEATS=4 -DTICKS=9
 	holds $m 'register: three writes, a read, a crash'
 	m=commit
 	holds $m 'commit: 3 participants, 3 faults, forced abort' -DN=3 -DFAULTS=3 -DFORCE=1

@@ -1,17 +1,21 @@
 #!/bin/bash
-# check.sh: runs the simulation.  One line per run (TAP), then "N passed, N failed".
+# check.sh: runs the simulations, of registers and of lease locks.  One line per run (TAP), then "N passed,
+# N failed".
 #
-# - 10,000 seeds, and some of them with the sanitizers,
-# - seeded bugs: mistakes of the rooms above core (BUG in cluster.c), and in core itself (one line of
-#   register.c changed).  Each must be found, alone, by what it does to the registers.
+# - 10,000 seeds of registers, 1,000 of lease locks, and some of them with the sanitizers,
+# - seeded bugs: mistakes of the rooms above core (BUG in acceptors.c, cluster.c, locks.c, sessions.c), and
+#   in core itself (one line of register.c or lock.c changed).  Each must be found, alone, by what it does
+#   to the registers, or to the locks and what they guard.
 #
-# SEEDS=n: so many seeds.  CONCORD_SOAK=1: a million others.  CONCORD_SEED=n: that seed alone.
+# SEEDS=n: so many seeds of each.  CONCORD_SOAK=1: a million others.  CONCORD_SEED=n: that seed alone.
 
 cd "$(dirname "$0")" || exit 1
 seeds=${SEEDS:-10000}
+lock_seeds=${SEEDS:-1000}
 first=1
 if [ -n "${CONCORD_SOAK:-}" ]; then
 	seeds=${SEEDS:-1000000}
+	lock_seeds=${SEEDS:-200000}
 	first=$(date +%s)0000
 fi
 passed=0
@@ -41,21 +45,37 @@ bug() {
 	run "bug $number: $what" env -u CONCORD_SEED "build/bug_$number" -f 30000
 }
 
-# mutant <what> <sed expression>: it must change one line
-mutant() {
-	local what=$1 change=$2
-	sed "$change" ../../src/core/register.c >build/mutant.c
-	if [ "$(diff ../../src/core/register.c build/mutant.c | grep -c '^>')" -ne 1 ]; then
+lock_bug() {
+	local number=$1 what=$2
+	env -u CONCORD_SEED make -s "build/lock_bug_$number" || exit 1
+	run "locks, bug $number: $what" env -u CONCORD_SEED "build/lock_bug_$number" -f 20000
+}
+
+# change <file> <program> <what> <sed expression> [first seed]: it must change one line
+change() {
+	local file=../../src/core/$1 program=build/$2 what=$3 change=$4 seed=${5:-1}
+	sed "$change" "$file" >build/mutant.c
+	if [ "$(diff "$file" build/mutant.c | grep -c '^>')" -ne 1 ]; then
 		run "core: $what: changes one line" false
 		return
 	fi
-	make -s build/mutant || exit 1
-	run "core: $what" env -u CONCORD_SEED build/mutant -f 30000
+	make -s "$program" || exit 1
+	run "core: $what" env -u CONCORD_SEED "$program" -f 30000 "$seed"
+}
+
+mutant() {
+	change register.c mutant "$@"
+}
+
+lock_mutant() {
+	change lock.c lock_mutant "$@"
 }
 
 run "registers under faults" build/sim "$seeds" "$first"
+run "lease locks under faults" build/locks "$lock_seeds" "$first"
 if [ -z "${CONCORD_SEED:-}" ]; then
-	run "the same with sanitizers" build/sim_sanitized 1000 "$first"
+	run "registers with sanitizers" build/sim_sanitized 1000 "$first"
+	run "lease locks with sanitizers" build/locks_sanitized 60 "$first"
 
 	bug 1 'a promise is not flushed'
 	bug 2 'an accepted value is not flushed'
@@ -73,11 +93,27 @@ if [ -z "${CONCORD_SEED:-}" ]; then
 
 	mutant 'a lower ballot is accepted (R2)' '/repeated: one value per ballot/,/^}/ s/if (order < 0 .*/if (0)/'
 	mutant 'what is built on is not the highest (R4)' 's/^	if (order > 0)$/	if (order > 0 \&\& p->best.counter == 0)/'
-	mutant 'a tombstone is erased under any ballot (R7)' 's/^		!same_ballot(&reg->accepted, &request->ballot))$/		0)/'
+	mutant 'a tombstone is erased under any ballot (R7)' 's/^		!same_ballot(&reg->accepted, &request->ballot))$/		0)/' 40000 # one of 50,000 finds it
 	mutant 'one set of two is a quorum (R9)' 's/^		(config->new_set == 0 ||.*/		true;/'
 	mutant 'a change that was perhaps built on is tried again (R12)' 's/if (last > p->own_version ||.*/if (0)/'
 	mutant 'a change is over as soon as it is not seen (R12)' 's/^		if (concord_config_quorum(&p->config, p->holders) &&$/		if (1 ||/'
 	mutant 'a read believes the highest answer' 's/if (concord_config_quorum(&p->config, p->holders))	.*/if (concord_config_quorum(\&p->config, p->answered))/'
+
+	lock_bug 21 'a lease counts from the answer'
+	lock_bug 22 'an unknown renewal counts'
+	lock_bug 23 'the drift of clocks is not waited for'
+	lock_bug 24 'the end of a lease is written over whatever is there'
+	lock_bug 25 'a shared request passes a waiting exclusive one'
+	lock_bug 26 'the own lease is not looked at'
+	lock_bug 27 'a request that may come later is not kept from it'
+	lock_bug 28 'requests are dropped before the end of their lease is written'
+	lock_bug 29 'a server replaces the lease of another one at once'
+
+	lock_mutant 'the fence of the group before stays (L5)' 's/^		state->granted = state->n > 0 .*/		state->granted = state->n == 0 ? 0 : state->granted > 0 ? state->granted : GRANTED_NEXT;/'
+	lock_mutant 'a lease is judged by an earlier one (L7)' 's/if (value == NULL || value->lease < lease)/if (value == NULL)/'
+	lock_mutant 'a shorter lease counts when it is known to be chosen (L8)' 's/if (lease->until_us > now_us + duration_us)/if (0)/'
+	lock_mutant 'an earlier attempt is taken for the last one (L8)' 's/ && a->beat == b->beat;/;/'
+	lock_mutant 'an observer counts from what he saw first (L9)' 's/if (version > watch->version || now_us < watch->seen_us)/if (watch->seen_us == 0)/'
 fi
 
 echo "$passed passed, $failed failed"

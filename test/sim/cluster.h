@@ -1,6 +1,6 @@
 /*
  * cluster.h
- *		The state of a simulated cluster, and what cluster.c calls of network.c.
+ *		The state of a simulated cluster, and what is called of network.c and acceptors.c.
  */
 #ifndef CONCORD_TEST_CLUSTER_H
 #define CONCORD_TEST_CLUSTER_H
@@ -22,8 +22,18 @@ typedef enum EventKind
 	EVENT_TIMER,				/* of a client */
 	EVENT_FAULT,
 	EVENT_RESTART,				/* of a node */
-	EVENT_HEAL
+	EVENT_HEAL,
+	EVENT_GUARDED,				/* the last two of locks.c alone: arrives at what a lock guards */
+	EVENT_WAKE					/* of a client */
 } EventKind;
+
+/* Something done under a lock */
+typedef struct SimGuarded
+{
+	int64_t		fence;
+	uint64_t	order;			/* of the group of holders, as it really was */
+	uint64_t	who;
+} SimGuarded;
 
 typedef struct Event
 {
@@ -39,6 +49,7 @@ typedef struct Event
 	{
 		ConcordRequest request;
 		ConcordAnswer answer;
+		SimGuarded	guarded;
 	}			m;
 } Event;
 
@@ -132,6 +143,12 @@ extern void empty_queue(void);
 /* Sends a message on its way: once or twice, or never. */
 extern void transmit(const Event *event);
 extern bool is_cut(int node);
+
+/* Acceptors.  A crash loses what is not flushed; with each answer all of memory is. */
+extern void send_request(int client, int reg, const ConcordRequest *request);
+extern void take_request(Event *e);
+extern void take_flushed(Event *e);
+extern void crash_node(int n);
 
 /* Where an identity lives; -1 if it is gone */
 extern int	node_of(const ConcordAcceptorId *id);

@@ -1,9 +1,12 @@
 /*
  * sim.h
- *		The deterministic simulation of src/core's registers: what its files share.
+ *		The deterministic simulations of src/core's registers, and of the lease locks on them: what
+ *		their files share.
  *
  * sim.c		options, seeds, TAP
- * cluster.c	acceptors, clients, the change of the set, faults
+ * cluster.c	registers: clients, the change of the set, faults
+ * locks.c		lease locks: nodes with clocks, leases and sessions, faults
+ * acceptors.c	acceptors with a memory and a disk
  * network.c	chance, the queue of events, the network
  * history.c	was what the clients saw linearizable?
  */
@@ -19,7 +22,9 @@
 #define BUG 0					/* seeded, see check.sh */
 #endif
 
+#ifndef SIM_REGISTERS
 #define SIM_REGISTERS 3
+#endif
 #define SIM_OPERATIONS 256		/* of a run, at most */
 #define SIM_ORIGINS 24			/* of an operation, at most: it is given up before there are more */
 #define SIM_FOREVER INT64_MAX
@@ -58,7 +63,28 @@ typedef struct SimCounts
 	uint64_t	settled;
 	uint64_t	abandoned;
 	uint64_t	recreated;		/* values after a deletion */
+
+	/* of locks.c */
+	uint64_t	held;			/* locks that were held */
+	uint64_t	waited;			/* after waiting */
+	uint64_t	shared;
+	uint64_t	upgraded;
+	uint64_t	given_up;
+	uint64_t	unsure;			/* released without knowing whether they were there */
+	uint64_t	late;			/* found to be holders when their lease was over */
+	uint64_t	leases;			/* begun */
+	uint64_t	lapsed;			/* and renewed all the same */
+	uint64_t	ended;			/* by others */
+	uint64_t	replaced;		/* by another server of the node, after watching it */
+	uint64_t	dropped;		/* requests */
+	uint64_t	stale;			/* refused for their fence */
+	uint64_t	accepted;
 } SimCounts;
+
+/* Each program's own: its name, what it has met, whether that is everything that it should have */
+extern const char *const sim_name;
+extern void sim_show_counts(const SimCounts *c);
+extern bool sim_has_met_everything(const SimCounts *c, uint64_t seeds);
 
 #define SIM_NO_PROGRESS "no progress after everything has healed"
 

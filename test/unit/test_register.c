@@ -380,9 +380,20 @@ register_rounds_and_flushes(void)
 	CHECK(run(&c, &p, &other, CONCORD_WRITE, 1, NULL, 6) == CONCORD_RESULT_MISMATCH);
 	CHECK(p.rounds == 1 && c.flushes == 1 && p.value.version == 2);
 
+	/* and what was learned by that is changed in one more round, not if it is changed by another */
+	ahead = p.ahead;
+	CHECK(run(&c, &p, &other, CONCORD_WRITE, 2, &ahead, 6) == CONCORD_RESULT_OK);
+	CHECK(p.rounds == 1 && c.flushes == 1 && p.value.version == 3);
+	CHECK(run(&c, &p, &other, CONCORD_WRITE, 2, NULL, 6) == CONCORD_RESULT_MISMATCH);
+	ahead = p.ahead;
+	me.counter = other.counter;
+	CHECK(run(&c, &p, &me, CONCORD_WRITE, 3, NULL, 6) == CONCORD_RESULT_OK);
+	CHECK(run(&c, &p, &other, CONCORD_WRITE, 3, &ahead, 6) == CONCORD_RESULT_MISMATCH);
+	CHECK(p.value.version == 4);
+
 	CHECK(run(&c, &p, &other, CONCORD_COLLECT, 0, NULL, ALL) == CONCORD_RESULT_MISMATCH);
-	CHECK(run(&c, &p, &other, CONCORD_DELETE, 2, NULL, 6) == CONCORD_RESULT_OK);
-	CHECK(p.value.kind == CONCORD_VALUE_TOMBSTONE && p.value.version == 3);
+	CHECK(run(&c, &p, &other, CONCORD_DELETE, 4, NULL, 6) == CONCORD_RESULT_OK);
+	CHECK(p.value.kind == CONCORD_VALUE_TOMBSTONE && p.value.version == 5);
 	CHECK(run(&c, &p, &other, CONCORD_DELETE, CONCORD_EXPECT_ANY, NULL, 6) ==
 		  CONCORD_RESULT_MISMATCH);
 	CHECK(run(&c, &p, &other, CONCORD_COLLECT, 0, NULL, 6) == CONCORD_RESULT_OPEN);
@@ -390,11 +401,11 @@ register_rounds_and_flushes(void)
 	CHECK(run(&c, &p, &other, CONCORD_COLLECT, 0, NULL, ALL) == CONCORD_RESULT_OK);
 	CHECK(p.rounds == 3 && c.flushes == 3);
 	for (int i = 0; i < N; i++)
-		CHECK(c.reg[i].promised.counter == 0 && c.acceptor[i].version_floor == 3);
+		CHECK(c.reg[i].promised.counter == 0 && c.acceptor[i].version_floor == 5);
 
 	/* versions go on */
 	CHECK(run(&c, &p, &me, CONCORD_WRITE, 0, NULL, ALL) == CONCORD_RESULT_OK);
-	CHECK(p.value.version == 4 && p.attempts > 0);	/* above the ballot floor at last */
+	CHECK(p.value.version == 6 && p.attempts > 0);	/* above the ballot floor at last */
 }
 
 static void

@@ -107,6 +107,8 @@ main(void)
 	test_token();
 	test_token_property();
 	test_register();
+	test_lock();
+	test_lock_property();
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed == 0 ? 0 : 1;
 }

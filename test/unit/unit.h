@@ -43,5 +43,7 @@ extern void test_placement_property(void);
 extern void test_token(void);
 extern void test_token_property(void);
 extern void test_register(void);
+extern void test_lock(void);
+extern void test_lock_property(void);
 
 #endif							/* CONCORD_TEST_UNIT_H */
