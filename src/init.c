@@ -15,6 +15,7 @@
 #include "commit/commit.h"
 #include "commit/deadlock.h"
 #include "fmgr.h"
+#include "lock/lock.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
 #include "quorum/desk.h"
@@ -38,6 +39,8 @@ _PG_init(void)
 	concord_deadlock_init();
 	concord_shard_init();
 	concord_fault_init();
+	if (process_shared_preload_libraries_in_progress)
+		concord_holder_init();
 	/* ... and what a set_config() waits for is waited for before anything is prepared */
 	if (process_shared_preload_libraries_in_progress)
 		concord_session_init();
@@ -47,6 +50,7 @@ _PG_init(void)
 
 	concord_shmem_init();
 	concord_desk_init();
+	concord_holdings_init();
 	if (!IsBinaryUpgrade)
 		concord_worker_init();
 }

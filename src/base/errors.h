@@ -24,5 +24,7 @@
 #define ERRCODE_CONCORD_NO_MAJORITY		MAKE_SQLSTATE('P', 'C', '0', '0', '6')
 /* a register is at another version than expected */
 #define ERRCODE_CONCORD_VERSION_MISMATCH	MAKE_SQLSTATE('P', 'C', '0', '0', '7')
+/* a lease lock that the session held was lost: its node was cut off for longer than its lease */
+#define ERRCODE_CONCORD_LOCK_LOST		MAKE_SQLSTATE('P', 'C', '0', '0', '8')
 
 #endif							/* CONCORD_ERRORS_H */

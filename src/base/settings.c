@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "base/settings.h"
+#include "miscadmin.h"
 #include "core/commit.h"
 #include "utils/guc.h"
 
@@ -42,6 +43,9 @@ int			concord_consistency;
 int			concord_max_staleness_ms;
 int			concord_acceptors;
 int			concord_register_timeout_ms;
+int			concord_lease_duration_ms;
+int			concord_on_lock_loss;
+int			concord_max_locks;
 bool		concord_token_own = false;
 bool		(*concord_token_check_hook) (const char *value, bool at_start) = NULL;
 void		(*concord_token_assign_hook) (const char *value) = NULL;
@@ -72,6 +76,13 @@ static const struct config_enum_entry levels[] = {
 	{"bounded", CONCORD_BOUNDED, false},
 	{"session", CONCORD_SESSION, false},
 	{"strong", CONCORD_STRONG, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry loss_actions[] = {
+	{"nothing", CONCORD_ON_LOSS_NOTHING, false},
+	{"cancel", CONCORD_ON_LOSS_CANCEL, false},
+	{"terminate", CONCORD_ON_LOSS_TERMINATE, false},
 	{NULL, 0, false}
 };
 
@@ -239,6 +250,21 @@ define_quorum_settings(void)
 						"Sets the time allowed for one operation on a register.",
 						"It is given up when no majority of the acceptors has answered by then.",
 						&concord_register_timeout_ms, 5000, 1, PGC_USERSET);
+	define_milliseconds("concord.lease_duration",
+						"Sets how long the locks of a node outlive its last contact to the acceptors.",
+						"It renews its lease, one for all its sessions' locks, every third of that.",
+						&concord_lease_duration_ms, 10000, 100, PGC_SIGHUP);
+	DefineCustomEnumVariable("concord.on_lock_loss",
+							 "Sets what happens to a session that loses a lease lock.",
+							 "Its commits fail in any case until it has let go of the lock.",
+							 &concord_on_lock_loss, CONCORD_ON_LOSS_CANCEL, loss_actions,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("concord.max_locks",
+								"Sets how many lease locks the sessions of this server can have.",
+								"Those that are asked for, waited for and held, each once for a session.",
+								&concord_max_locks, 1024, 1, 1000000, PGC_POSTMASTER,
+								0, NULL, NULL, NULL);
 }
 
 void

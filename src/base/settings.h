@@ -84,6 +84,20 @@ extern int	concord_max_staleness_ms;	/* of a copy read at level bounded */
 extern int	concord_acceptors;	/* how many there shall be: 1, 3, 5 */
 extern int	concord_register_timeout_ms;	/* for one operation */
 
+/* locks */
+extern int	concord_lease_duration_ms;	/* of a node's lease */
+extern int	concord_max_locks;	/* of a server's sessions */
+
+/* what is done to a session whose lock is lost */
+typedef enum ConcordOnLoss
+{
+	CONCORD_ON_LOSS_NOTHING,	/* its next commit fails */
+	CONCORD_ON_LOSS_CANCEL,		/* and its running statement */
+	CONCORD_ON_LOSS_TERMINATE	/* and its connection ends */
+} ConcordOnLoss;
+
+extern int	concord_on_lock_loss;	/* a ConcordOnLoss */
+
 /*
  * The session room's part of concord.token: called after the syntax was found good, false refuses
  * it (GUC_check_errmsg was called); and when the value changes.  Unset without the preload.

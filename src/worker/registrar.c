@@ -16,6 +16,7 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "lock/clerk.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
 #include "pgstat.h"
@@ -63,6 +64,8 @@ turn(int64 *sync_at)
 	concord_desk_serve();
 	next = concord_membership_turn();
 	next = Min(next, *sync_at);
+	wish = concord_clerk_turn();
+	next = Min(next, wish);
 	wish = concord_quorum_turn();
 	return Min(next, wish);
 }
@@ -71,6 +74,7 @@ void
 concord_registrar_main(Datum arg)
 {
 	int64		sync_at = 0;
+	MemoryContext context;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -82,8 +86,9 @@ concord_registrar_main(Datum arg)
 		proc_exit(0);
 	before_shmem_exit(registrar_exit, (Datum) 0);
 
-	concord_quorum_begin(AllocSetContextCreate(TopMemoryContext, "concord registrar",
-											   ALLOCSET_DEFAULT_SIZES));
+	context = AllocSetContextCreate(TopMemoryContext, "concord registrar", ALLOCSET_DEFAULT_SIZES);
+	concord_quorum_begin(context);
+	concord_clerk_begin(context);
 	for (;;)
 		concord_quorum_wait(turn(&sync_at));
 }
