@@ -1,6 +1,7 @@
 /*
  * others.c
- *		Asking all other nodes the same as the caller, and a row for each of how it went.
+ *		Asking all other nodes: the same as the caller, with a row for each of how it went; and as
+ *		concord.node_role, for views.
  *
  * WHAT: what map_user() and send_map() share: links to all other nodes as the caller's own
  * mappings, rounds of one statement to all that are still answering, and rows (node, status,
@@ -19,6 +20,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 
 struct ConcordAskedNodes
 {
@@ -142,4 +144,76 @@ concord_send_map(PG_FUNCTION_ARGS)
 	concord_ask_more(rsinfo, nodes, "SELECT concord._apply_map($1, true)", 1, &json);
 	concord_ask_done(rsinfo, nodes);
 	return (Datum) 0;
+}
+
+/* ---------------------------------------------------------------- cluster-wide views */
+
+Datum
+concord_text_input(const char *text, Oid type)
+{
+	Oid			function;
+	Oid			parameter;
+
+	getTypeInputInfo(type, &function, &parameter);
+	return OidInputFunctionCall(function, unconstify(char *, text), parameter, -1);
+}
+
+int
+concord_view_links(const ConcordMap *map, int only, List *skip, ConcordLink ***links, char ***names,
+		   int **ids)
+{
+	Oid			role = concord_node_role_oid(true);
+	int			room = Max(map->nnodes, 1);
+	Oid		   *servers = palloc(room * sizeof(Oid));
+	int			n = 0;
+
+	*links = palloc0(room * sizeof(ConcordLink *));
+	*names = palloc0(room * sizeof(char *));
+	*ids = palloc0(room * sizeof(int));
+	for (int i = 0; i < map->nnodes; i++)
+	{
+		int			node_id = map->nodes[i].node_id;
+
+		if ((only != 0 && node_id != only) || list_member_int(skip, node_id))
+			continue;
+		(*names)[n] = pstrdup(NameStr(map->nodes[i].name));
+		(*ids)[n] = node_id;
+		servers[n++] = map->nodes[i].serverid;
+	}
+	/* from here on the map is not looked at */
+	for (int i = 0; i < n; i++)
+		if (OidIsValid(role) && OidIsValid(servers[i]) &&
+			concord_has_mapping(servers[i], role, true))
+			(*links)[i] = concord_link_open((*names)[i],
+											concord_server_options(servers[i], role, true));
+	return n;
+}
+
+TimestampTz
+concord_view_deadline(void)
+{
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), concord_view_timeout_ms);
+}
+
+ConcordReply **
+concord_view_ask(ConcordLink **links, int n, const char *sql, int nparams, const char *const *params,
+		  TimestampTz until)
+{
+	ConcordLink **open = palloc(Max(n, 1) * sizeof(ConcordLink *));
+	ConcordReply **answers;
+	ConcordReply **replies = palloc0(Max(n, 1) * sizeof(ConcordReply *));
+	int			nopen = 0;
+
+	for (int i = 0; i < n; i++)
+		if (links[i] != NULL)
+			open[nopen++] = links[i];
+	answers = concord_ask_all(open, nopen, sql, nparams, params, until);
+	nopen = 0;
+	for (int i = 0; i < n; i++)
+		if (links[i] != NULL)
+		{
+			replies[i] = answers[nopen++];
+			concord_link_close(links[i]);
+		}
+	return replies;
 }

@@ -217,6 +217,22 @@ extern void concord_ask_done(ReturnSetInfo *rsinfo, ConcordAskedNodes *nodes);
 extern void concord_put_status(ReturnSetInfo *rsinfo, const char *node, bool ok,
 							   const char *detail);
 
+/*
+ * Links as concord.node_role to the nodes of the map but those in skip, or to one only (0: all).
+ * links[i] is NULL for a node that has no mapping.  Returns how many; arrays are palloc'd.
+ */
+extern int	concord_view_links(const ConcordMap *map, int only, List *skip, ConcordLink ***links,
+							   char ***names, int **ids);
+/* The time until which a view waits, from now: concord.view_timeout. */
+extern TimestampTz concord_view_deadline(void);
+/*
+ * Asks all that have a link; a reply is NULL for a node that has not answered in time, or has none.
+ */
+extern ConcordReply **concord_view_ask(ConcordLink **links, int n, const char *sql, int nparams,
+									   const char *const *params, TimestampTz until);
+/* A text as a value of a type, by the type's input function. */
+extern Datum concord_text_input(const char *text, Oid type);
+
 /* ---- health.c ---- */
 
 /* up, suspect, down, unknown; an int, since shared memory is not this header's matter */

@@ -171,6 +171,17 @@ find_detector(void)
 	return found;
 }
 
+void
+concord_deadlock_want(void)
+{
+	if (ConcordDeadlockShared == NULL)
+		return;
+	if (detector == NULL || detector->dboid != MyDatabaseId)
+		detector = find_detector();
+	if (detector != NULL)
+		want_detector();
+}
+
 /* Enters the running transaction and starts the timer, if it does not run. */
 static void
 watch(const char *coordinator, int coordinator_pid)

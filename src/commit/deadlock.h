@@ -51,6 +51,12 @@
  *	- a node does not answer: cycles that do not need it are still found.
  *	- the detector dies, or no worker slot is free: the timers ask again, each timeout.
  *	- track_activities is off: a transaction without branches is taken for the oldest.
+ *
+ * LEASE LOCKS (src/lock) are in no server's lock table: nobody but this detector sees a cycle that
+ * passes through one, also within one server.  So who waits for one is, as a waiter, a process of
+ * its own, with the number of its session's process made negative, and a branch of that: then no
+ * such cycle is one between processes, which core/deadlock.h leaves to PostgreSQL.  A holder is the
+ * session that holds, whether it runs a transaction or not.
  */
 #ifndef CONCORD_COMMIT_DEADLOCK_H
 #define CONCORD_COMMIT_DEADLOCK_H
@@ -100,6 +106,20 @@ extern ConcordDeadlocks *ConcordDeadlockShared; /* NULL without preload */
 
 /* deadlock.c: an entry, if it tells what its process runs now, else NULL */
 extern ConcordWatched *concord_watched(int procno);
+
+/* A session has waited for something that is in no lock table for concord.deadlock_timeout. */
+extern void concord_deadlock_want(void);
+
+/*
+ * Set by the room of lease locks.  The first calls put for each wait of this database's sessions:
+ * process, name of the wait, the lock for people, node id and process of who is in its way.  The
+ * second ends a wait if it is still the same one and returns its process's procno, else -1.
+ */
+typedef void (*ConcordPutWait) (int pid, const char *wait, const char *lock, int blocker_node,
+								int blocker_pid, void *arg);
+extern void (*concord_lease_waits_hook) (ConcordPutWait put, void *arg);
+extern int	(*concord_lease_give_up_hook) (const char *wait, int *pid);
+#define CONCORD_LEASE_WAIT "lease/"		/* their names begin so */
 
 /* From the launcher, each time it wakes: starts detectors that are wanted. */
 extern void concord_deadlock_serve(void);

@@ -10,7 +10,7 @@ RETURNS SETOF record
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'concord_wait_edges';
 COMMENT ON FUNCTION concord._wait_edges() IS
-	'tells another node''s deadlock detector about this server: one row "server" with its incarnation; rows "wait": who waits, a name of the wait, for what, and which process or prepared branch is in its way; rows "session": running transactions that matter, the node and process they are a branch of, their start, age and gid''s serial; raises 55000, 42501';
+	'tells another node''s deadlock detector about this server: one row "server" with its incarnation; rows "wait": who waits, a name of the wait, for what, and which process or prepared branch is in its way (coordinator: on which node, NULL for this one); rows "session": running transactions that matter, the node and process they are a branch of, their start, age and gid''s serial; raises 55000, 42501';
 
 CREATE FUNCTION concord._give_up(wait text, detail text) RETURNS boolean
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE

@@ -415,6 +415,19 @@ get_process(Collection *c, DetectorNode *node, const char *pid, const char *gid,
 	return process;
 }
 
+static DetectorNode *
+find_node(const char *name, int node_id)
+{
+	for (int i = 0; i < list_length(nodes); i++)
+	{
+		DetectorNode *node = list_nth(nodes, i);
+
+		if (name != NULL ? strcmp(node->name, name) == 0 : node->node_id == node_id)
+			return node;
+	}
+	return NULL;
+}
+
 static char *
 wait_key(const Wait *wait)
 {
@@ -439,12 +452,16 @@ take_row(Collection *c, DetectorNode *node, char **row)
 	else if (strcmp(row[COL_KIND], "wait") == 0)
 	{
 		Wait	   *wait = palloc(sizeof(Wait));
+		DetectorNode *other = row[COL_COORDINATOR] != NULL ?
+			find_node(row[COL_COORDINATOR], 0) : node;
 
+		if (other == NULL || other->incarnation == NULL)
+			return;				/* D5 */
 		wait->node = node;
 		wait->name = row[COL_WAIT];
 		wait->lock = row[COL_LOCK];
 		wait->waiter = get_process(c, node, row[COL_PID], NULL, true);
-		wait->blocker = get_process(c, node, row[COL_BLOCKER], row[COL_GID], true);
+		wait->blocker = get_process(c, other, row[COL_BLOCKER], row[COL_GID], true);
 		c->waits = lappend(c->waits, wait);
 		(void) hash_search(c->names, wait_key(wait), HASH_ENTER, NULL);
 	}
@@ -483,6 +500,11 @@ collect(void)
 		/* the first row is the server's */
 		if (node->reply != NULL && node->reply->nrows > 0)
 			node->incarnation = concord_reply_value(node->reply, 0, COL_INCARNATION);
+	}
+	for (int i = 0; i < list_length(nodes); i++)
+	{
+		DetectorNode *node = list_nth(nodes, i);
+
 		if (node->reply == NULL || node->incarnation == NULL || is_repetition(node))
 			continue;
 		for (int row = 1; row < node->reply->nrows; row++)
@@ -492,19 +514,6 @@ collect(void)
 }
 
 /* ------------------------------------------------------------ transactions */
-
-static DetectorNode *
-find_node(const char *name, int node_id)
-{
-	for (int i = 0; i < list_length(nodes); i++)
-	{
-		DetectorNode *node = list_nth(nodes, i);
-
-		if (name != NULL ? strcmp(node->name, name) == 0 : node->node_id == node_id)
-			return node;
-	}
-	return NULL;
-}
 
 /* The session that works on a prepared branch's transaction; NULL when there is none (any more). */
 static Process *

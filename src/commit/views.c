@@ -180,17 +180,6 @@ own_rows(const ConcordMap *map)
 	return rows;
 }
 
-/* A text as a value of a type, by the type's input function. */
-static Datum
-input(const char *text, Oid type)
-{
-	Oid			function;
-	Oid			parameter;
-
-	getTypeInputInfo(type, &function, &parameter);
-	return OidInputFunctionCall(function, unconstify(char *, text), parameter, -1);
-}
-
 Datum
 concord_transactions_here(PG_FUNCTION_ARGS)
 {
@@ -217,7 +206,7 @@ concord_transactions_here(PG_FUNCTION_ARGS)
 		for (int i = 0; i < TX_COLUMNS; i++)
 		{
 			nulls[i] = row->values[i] == NULL;
-			values[i] = nulls[i] ? (Datum) 0 : input(row->values[i], types[i]);
+			values[i] = nulls[i] ? (Datum) 0 : concord_text_input(row->values[i], types[i]);
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
@@ -225,74 +214,6 @@ concord_transactions_here(PG_FUNCTION_ARGS)
 }
 
 /* ------------------------------------------------------------- all nodes' */
-
-/*
- * Opens links as concord.node_role to the nodes of the map but those in skip, or to one only (0:
- * all).  links[i] is NULL for a node that has no mapping.  Returns how many; arrays are palloc'd.
- */
-static int
-open_links(const ConcordMap *map, int only, List *skip, ConcordLink ***links, char ***names,
-		   int **ids)
-{
-	Oid			role = concord_node_role_oid(true);
-	int			room = Max(map->nnodes, 1);
-	Oid		   *servers = palloc(room * sizeof(Oid));
-	int			n = 0;
-
-	*links = palloc0(room * sizeof(ConcordLink *));
-	*names = palloc0(room * sizeof(char *));
-	*ids = palloc0(room * sizeof(int));
-	for (int i = 0; i < map->nnodes; i++)
-	{
-		int			node_id = map->nodes[i].node_id;
-
-		if ((only != 0 && node_id != only) || list_member_int(skip, node_id))
-			continue;
-		(*names)[n] = pstrdup(NameStr(map->nodes[i].name));
-		(*ids)[n] = node_id;
-		servers[n++] = map->nodes[i].serverid;
-	}
-	/* from here on the map is not looked at */
-	for (int i = 0; i < n; i++)
-		if (OidIsValid(role) && OidIsValid(servers[i]) &&
-			concord_has_mapping(servers[i], role, true))
-			(*links)[i] = concord_link_open((*names)[i],
-											concord_server_options(servers[i], role, true));
-	return n;
-}
-
-static TimestampTz
-view_deadline(void)
-{
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), concord_view_timeout_ms);
-}
-
-/*
- * Asks all that have a link; a reply is NULL for a node that has not answered in time, or has
- * none.
- */
-static ConcordReply **
-ask_nodes(ConcordLink **links, int n, const char *sql, int nparams, const char *const *params,
-		  TimestampTz until)
-{
-	ConcordLink **open = palloc(Max(n, 1) * sizeof(ConcordLink *));
-	ConcordReply **answers;
-	ConcordReply **replies = palloc0(Max(n, 1) * sizeof(ConcordReply *));
-	int			nopen = 0;
-
-	for (int i = 0; i < n; i++)
-		if (links[i] != NULL)
-			open[nopen++] = links[i];
-	answers = concord_ask_all(open, nopen, sql, nparams, params, until);
-	nopen = 0;
-	for (int i = 0; i < n; i++)
-		if (links[i] != NULL)
-		{
-			replies[i] = answers[nopen++];
-			concord_link_close(links[i]);
-		}
-	return replies;
-}
 
 /* Takes a peer's rows; returns false if it has not answered well. */
 static bool
@@ -344,7 +265,7 @@ name_of(const ConcordMap *map, int node_id)
 static Datum
 names_of(const ConcordMap *map, const char *ids)
 {
-	ArrayType  *array = DatumGetArrayTypeP(input(ids, INT4ARRAYOID));
+	ArrayType  *array = DatumGetArrayTypeP(concord_text_input(ids, INT4ARRAYOID));
 	Datum	   *elements;
 	int			n;
 
@@ -370,7 +291,7 @@ static void
 put_text(Datum *value, bool *isnull, const char *text, Oid type)
 {
 	*isnull = text == NULL;
-	*value = text == NULL ? (Datum) 0 : input(text, type);
+	*value = text == NULL ? (Datum) 0 : concord_text_input(text, type);
 }
 
 static void
@@ -427,9 +348,9 @@ concord_cluster_transactions(PG_FUNCTION_ARGS)
 	map = concord_map();
 	if (map->membership != CONCORD_MEMBER)
 		return (Datum) 0;
-	n = open_links(map, 0, standby ? NIL : list_make1_int(map->self), &links, &names, &ids);
-	replies = ask_nodes(links, n, "SELECT gid, participants, state, age, label, pid, role"
-						" FROM concord._transactions()", 0, NULL, view_deadline());
+	n = concord_view_links(map, 0, standby ? NIL : list_make1_int(map->self), &links, &names, &ids);
+	replies = concord_view_ask(links, n, "SELECT gid, participants, state, age, label, pid, role"
+						" FROM concord._transactions()", 0, NULL, concord_view_deadline());
 	if (!standby)
 		rows = own_rows(concord_map());
 	for (int i = 0; i < n; i++)
@@ -492,8 +413,8 @@ ask_outcome(int only, List *skip, const char *text, TimestampTz until, bool *sil
 			verdict = better(verdict, concord_outcome_local(text));
 		skip = lappend_int(list_copy(skip), self);
 	}
-	n = open_links(concord_map(), only, skip, &links, &names, &ids);
-	replies = ask_nodes(links, n, "SELECT concord._outcome($1)", 1, &text, until);
+	n = concord_view_links(concord_map(), only, skip, &links, &names, &ids);
+	replies = concord_view_ask(links, n, "SELECT concord._outcome($1)", 1, &text, until);
 	for (int i = 0; i < n; i++)
 	{
 		const ConcordReply *reply = replies[i];
@@ -517,7 +438,7 @@ concord_transaction_outcome(PG_FUNCTION_ARGS)
 	const ConcordMap *map;
 	ConcordGid	gid;
 	ConcordVerdict verdict = CONCORD_VERDICT_UNKNOWN;
-	TimestampTz until = view_deadline();
+	TimestampTz until = concord_view_deadline();
 	bool		silent = false;
 	bool		is_label;
 

@@ -53,13 +53,16 @@ enum
 	COL_LOCK,					/* wait: for people */
 	COL_BLOCKER,				/* wait: process it waits for, or ... */
 	COL_GID,					/* ... the prepared branch */
-	COL_COORDINATOR,			/* session: node and ... */
+	COL_COORDINATOR,			/* session: node and ...; wait: the blocker's node, NULL = this */
 	COL_COORDINATOR_PID,		/* ... process of the transaction it is a branch of */
 	COL_STARTED,				/* session: its transaction's, microseconds since 2000 */
 	COL_AGE,					/* session: microseconds by this server's clock */
 	COL_SERIAL,					/* session: of the gid it coordinates */
 	COLUMNS
 };
+
+void		(*concord_lease_waits_hook) (ConcordPutWait put, void *arg) = NULL;
+int			(*concord_lease_give_up_hook) (const char *wait, int *pid) = NULL;
 
 typedef struct Answer
 {
@@ -297,6 +300,36 @@ put_waits(Answer *answer)
 	}
 }
 
+/* ------------------------------------------------------- waits for lease locks */
+
+static void
+put_lease_wait(int pid, const char *wait, const char *lock, int blocker_node, int blocker_pid,
+			   void *arg)
+{
+	Answer	   *answer = arg;
+	const ConcordMap *map = concord_map();
+	const ConcordNode *node = concord_map_node(map, blocker_node);
+
+	if (node == NULL)
+		return;
+	start_row(answer, "wait");
+	set(answer, COL_PID, Int32GetDatum(-pid));
+	set(answer, COL_WAIT, CStringGetTextDatum(wait));
+	set(answer, COL_LOCK, CStringGetTextDatum(lock));
+	set(answer, COL_BLOCKER, Int32GetDatum(blocker_pid));
+	if (blocker_node != map->self)
+		set(answer, COL_COORDINATOR, CStringGetTextDatum(NameStr(node->name)));
+	put_row(answer);
+	start_row(answer, "session");
+	set(answer, COL_PID, Int32GetDatum(-pid));
+	set(answer, COL_STARTED, Int64GetDatum(0));
+	set(answer, COL_AGE, Int64GetDatum(0));
+	set(answer, COL_COORDINATOR, CStringGetTextDatum(NameStr(map->self_name)));
+	set(answer, COL_COORDINATOR_PID, Int32GetDatum(pid));
+	put_row(answer);
+	involve(answer, pid);
+}
+
 /* --------------------------------------------------------------- sessions */
 
 static void
@@ -377,6 +410,8 @@ concord_wait_edges(PG_FUNCTION_ARGS)
 		CStringGetTextDatum(psprintf("%016llx", (unsigned long long) ConcordShared->incarnation)));
 	put_row(&answer);
 	put_waits(&answer);
+	if (concord_lease_waits_hook != NULL)
+		concord_lease_waits_hook(put_lease_wait, &answer);
 	put_sessions(&answer);
 	return (Datum) 0;
 }
@@ -418,11 +453,31 @@ end_wait(int pid, TimestampTz began, const LOCKTAG *tag, LOCKMODE mode, const ch
 	return same;
 }
 
+/* Of a lease lock.  The error is raised by who waits, with the detail that is put here before. */
+static bool
+end_lease_wait(const char *wait, const char *detail)
+{
+	int			pid;
+	int			procno = concord_lease_give_up_hook != NULL ?
+		concord_lease_give_up_hook(wait, &pid) : -1;
+	ConcordWatched *victim;
+
+	if (procno < 0 || procno >= MaxBackends)
+		return false;
+	victim = &ConcordDeadlockShared->watched[procno];
+	strlcpy(victim->victim_detail, detail, sizeof(victim->victim_detail));
+	victim->victim_pid = pid;
+	SetLatch(concord_procno_latch(procno));
+	return true;
+}
+
 /* _give_up(wait text, detail text) -> boolean */
 Datum
 concord_give_up(PG_FUNCTION_ARGS)
 {
+	char	   *wait = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *detail = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	bool		lease = strncmp(wait, CONCORD_LEASE_WAIT, strlen(CONCORD_LEASE_WAIT)) == 0;
 	int			pid;
 	TimestampTz began;
 	LOCKTAG		tag;
@@ -431,12 +486,12 @@ concord_give_up(PG_FUNCTION_ARGS)
 	concord_require_preload();
 	concord_require_node_role();
 	(void) concord_map_member();
-	if (!parse_wait_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), &pid, &began, &tag, &mode))
+	if (!lease && !parse_wait_name(wait, &pid, &began, &tag, &mode))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid name of a wait")));
 	detail[pg_mbcliplen(detail, (int) strlen(detail), CONCORD_VICTIM_DETAIL - 1)] = '\0';
-	if (!end_wait(pid, began, &tag, mode, detail))
+	if (lease ? !end_lease_wait(wait, detail) : !end_wait(pid, began, &tag, mode, detail))
 		PG_RETURN_BOOL(false);
 	concord_count(CONCORD_COUNT_DEADLOCKS);
 	PG_RETURN_BOOL(true);

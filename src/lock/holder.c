@@ -31,6 +31,7 @@
 #include "base/shmem.h"
 #include "cluster/copies.h"
 #include "cluster/room.h"
+#include "commit/deadlock.h"
 #include "funcapi.h"
 #include "lock/lock.h"
 #include "lock/table.h"
@@ -42,6 +43,7 @@
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
@@ -140,6 +142,8 @@ ask(const char *name, int name_len, bool shared, bool may_wait, int64 hold_us, u
 		entry->pid = MyProcPid;
 		entry->procno = concord_my_procno();
 		entry->role = GetUserId();
+		strlcpy(entry->application, application_name != NULL ? application_name : "",
+				sizeof(entry->application));
 		entry->serial = *serial = ++ConcordHoldings->last_serial;
 		entry->mode = shared ? CONCORD_LOCK_SHARED : CONCORD_LOCK_EXCLUSIVE;
 		entry->may_wait = may_wait;
@@ -255,6 +259,7 @@ static ConcordHolding
 await(ConcordHolding *entry, uint64 serial, int64 wait_ms, bool upgrade, bool *waited)
 {
 	int64		start = concord_copy_clock_us() / 1000;
+	int64		want_at = concord_deadlock_timeout_ms;
 
 	if (!concord_desk_poke(MyDatabaseId))
 		concord_poke_worker(MyDatabaseId);
@@ -278,6 +283,11 @@ await(ConcordHolding *entry, uint64 serial, int64 wait_ms, bool upgrade, bool *w
 			if (!copy.may_wait)
 				limit = concord_register_timeout_ms;
 		}
+		if (copy.state == CONCORD_HOLDING_WAITING && passed >= want_at)
+		{
+			concord_deadlock_want();
+			want_at = passed + concord_deadlock_timeout_ms;
+		}
 		if (copy.deadlock)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
@@ -290,7 +300,7 @@ await(ConcordHolding *entry, uint64 serial, int64 wait_ms, bool upgrade, bool *w
 			concord_poke_worker(MyDatabaseId);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
 						 (long) Min(limit - passed, copy.state == CONCORD_HOLDING_ASKED ? 500 :
-									60000),
+									Max(want_at - passed, 1)),
 						 concord_wait_event("ConcordLock"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -471,6 +481,7 @@ concord_holder_init(void)
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = holder_utility;
 	RegisterXactCallback(holder_callback, NULL);
+	concord_lock_views_init();
 }
 
 /* ---------------------------------------------------------------- SQL */

@@ -55,6 +55,7 @@ extern void concord_fence_check(text *name, int64 fence);
 /* ---- holder.c and table.c: from _PG_init() ---- */
 
 extern void concord_holder_init(void);
+extern void concord_lock_views_init(void);
 extern void concord_holdings_init(void);	/* with preload: shared memory */
 
 #endif							/* CONCORD_LOCK_LOCK_H */

@@ -67,6 +67,7 @@ typedef struct ConcordHolding
 	int			pid;			/* of the session; 0: it does not care any more */
 	int			procno;
 	Oid			role;
+	char		application[NAMEDATALEN];
 	uint64		serial;			/* never given twice in a start of the server */
 	ConcordLockMode mode;
 	bool		upgrade;		/* HELD: the session wants it exclusive */
