@@ -46,6 +46,7 @@ int			concord_register_timeout_ms;
 int			concord_lease_duration_ms;
 int			concord_on_lock_loss;
 int			concord_max_locks;
+bool		concord_fence_writes;
 bool		concord_token_own = false;
 bool		(*concord_token_check_hook) (const char *value, bool at_start) = NULL;
 void		(*concord_token_assign_hook) (const char *value) = NULL;
@@ -259,6 +260,11 @@ define_quorum_settings(void)
 							 "Its commits fail in any case until it has let go of the lock.",
 							 &concord_on_lock_loss, CONCORD_ON_LOSS_CANCEL, loss_actions,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("concord.fence_writes",
+							 "Sets whether transactions check the fences of the session's lease locks.",
+							 "Before their first statement that uses a table, on each node, as "
+							 "concord.check_fence() does.",
+							 &concord_fence_writes, false, PGC_USERSET, 0, NULL, NULL, NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("concord.max_locks",
 								"Sets how many lease locks the sessions of this server can have.",

@@ -87,6 +87,7 @@ extern int	concord_register_timeout_ms;	/* for one operation */
 /* locks */
 extern int	concord_lease_duration_ms;	/* of a node's lease */
 extern int	concord_max_locks;	/* of a server's sessions */
+extern bool concord_fence_writes;	/* transactions check the fences of the session's locks */
 
 /* what is done to a session whose lock is lost */
 typedef enum ConcordOnLoss

@@ -430,6 +430,38 @@ give_back(Held *mine)
 	await_freed(entry, serial);
 }
 
+bool
+concord_holds_locks(void)
+{
+	return !dlist_is_empty(&held);
+}
+
+int
+concord_held_locks(uint64 after, ConcordHeldLock **list)
+{
+	dlist_iter	iter;
+	int			n = 0;
+	int			size = 8;
+
+	*list = palloc(size * sizeof(ConcordHeldLock));
+	dlist_foreach(iter, &held)
+	{
+		Held	   *mine = dlist_container(Held, node, iter.cur);
+
+		if (mine->serial <= after)
+			continue;
+		if (n == size)
+		{
+			size *= 2;
+			*list = repalloc(*list, size * sizeof(ConcordHeldLock));
+		}
+		(*list)[n].serial = mine->serial;
+		(*list)[n].name = cstring_to_text_with_len(mine->name, mine->name_len);
+		(*list)[n++].fence = look(mine->entry).fence;
+	}
+	return n;
+}
+
 /* ---------------------------------------------------------------- a transaction's end */
 
 /* H2 */
@@ -482,6 +514,7 @@ concord_holder_init(void)
 	ProcessUtility_hook = holder_utility;
 	RegisterXactCallback(holder_callback, NULL);
 	concord_lock_views_init();
+	concord_guard_init();
 }
 
 /* ---------------------------------------------------------------- SQL */

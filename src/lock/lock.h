@@ -52,10 +52,25 @@ concord_fence_is_shared(int64 fence)
  */
 extern void concord_fence_check(text *name, int64 fence);
 
-/* ---- holder.c and table.c: from _PG_init() ---- */
+/* ---- holder.c: what this session holds, for guard.c ---- */
+
+typedef struct ConcordHeldLock
+{
+	uint64		serial;			/* grows with each lock that is taken */
+	text	   *name;
+	int64		fence;
+} ConcordHeldLock;
+
+/* Does the session hold any lease lock (or did, and has not let go of it)? */
+extern bool concord_holds_locks(void);
+/* Those taken after that one; palloc'd; returns how many. */
+extern int	concord_held_locks(uint64 after, ConcordHeldLock **list);
+
+/* ---- from _PG_init() ---- */
 
 extern void concord_holder_init(void);
 extern void concord_lock_views_init(void);
+extern void concord_guard_init(void);
 extern void concord_holdings_init(void);	/* with preload: shared memory */
 
 #endif							/* CONCORD_LOCK_LOCK_H */

@@ -131,10 +131,13 @@ send_begin(ConcordConn *conn)
 	conn->saved_level = conn->release_to = 1;
 	conn->read_only = XactReadOnly || conn->replica_id != 0;
 	conn->wrote = conn->holds = false;
+	conn->guarded = 0;
 	conn->begun_now = true;
 	conn->commit_tag[0] = '\0';
 	concord_error_free(&conn->commit_error);
 }
+
+char	   *(*concord_branch_guard_hook) (uint64 *done) = NULL;
 
 /* Queues what brings the branch to the local transaction's state (B1, B2). */
 void
@@ -160,6 +163,13 @@ concord_branch_begin(ConcordConn *conn)
 		concord_conn_control(conn, CMD_CONTROL, sql);
 	}
 	conn->release_to = conn->saved_level;
+	if (concord_branch_guard_hook != NULL && !conn->read_only && !XactReadOnly)
+	{
+		char	   *guard = concord_branch_guard_hook(&conn->guarded);
+
+		if (guard != NULL)
+			concord_conn_control(conn, CMD_CONTROL, guard);
+	}
 	if (XactReadOnly && !conn->read_only)
 	{
 		concord_conn_control(conn, CMD_CONTROL, "SET TRANSACTION READ ONLY");
@@ -683,6 +693,7 @@ subtransaction_aborted(ConcordConn *conn, int level)
 		(void) PQflush(conn->pg);
 		conn->saved_level = conn->release_to = level - 1;
 		conn->settings.known = false;
+		conn->guarded = 0;
 	}
 }
 

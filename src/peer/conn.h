@@ -140,6 +140,7 @@ struct ConcordConn
 	int			saved_level;	/* nest level the peer is at: 1 + its savepoints */
 	int			release_to;		/* levels above were released here, not yet there */
 	bool		read_only;		/* the branch was begun or made READ ONLY */
+	uint64		guarded;		/* of concord_branch_guard_hook */
 	bool		wrote;			/* the peer reported that the branch took an xid */
 	bool		holds;			/* and that it holds a lock until the outcome (B6) */
 	char		gid[CONCORD_GID_SIZE];	/* PREPARING, PREPARED */
