@@ -39,6 +39,13 @@ typedef enum ConcordCounter
 	CONCORD_COUNT_READS_REPLICA,	/* routed reads below strong: answered by a replica */
 	CONCORD_COUNT_READS_PRIMARY,	/* ... by the primary, as no replica would do */
 	CONCORD_COUNT_READS_AGAIN,	/* a replica refused, was too late or away: another was taken */
+	CONCORD_COUNT_LOCKS,		/* lease locks granted to this node's sessions */
+	CONCORD_COUNT_LOCK_WAITS,	/* ... of which the session had to wait for another one */
+	CONCORD_COUNT_LOCK_TIMEOUTS,	/* not granted in time, or for want of a majority */
+	CONCORD_COUNT_LOCKS_LOST,	/* held when the lease ran out */
+	CONCORD_COUNT_FENCED,		/* fences refused on this node */
+	CONCORD_COUNT_REGISTER_CHANGES, /* of registers, by this node's sessions */
+	CONCORD_COUNT_REGISTER_READS,
 	CONCORD_COUNTERS
 } ConcordCounter;
 

@@ -149,6 +149,21 @@ concord_send_map(PG_FUNCTION_ARGS)
 /* ---------------------------------------------------------------- cluster-wide views */
 
 Datum
+concord_counters_row(FunctionCallInfo fcinfo, const ConcordCounter *counters, int n)
+{
+	Datum	   *values = palloc(n * sizeof(Datum));
+	bool	   *nulls = palloc0(n * sizeof(bool));
+	TupleDesc	desc;
+
+	concord_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != n)
+		elog(ERROR, "return type must be a row type");
+	for (int i = 0; i < n; i++)
+		values[i] = Int64GetDatum((int64) concord_counted(counters[i]));
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+Datum
 concord_text_input(const char *text, Oid type)
 {
 	Oid			function;

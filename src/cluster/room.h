@@ -14,6 +14,7 @@
 #ifndef CONCORD_CLUSTER_ROOM_H
 #define CONCORD_CLUSTER_ROOM_H
 
+#include "base/shmem.h"
 #include "cluster/map.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
@@ -230,6 +231,8 @@ extern TimestampTz concord_view_deadline(void);
  */
 extern ConcordReply **concord_view_ask(ConcordLink **links, int n, const char *sql, int nparams,
 									   const char *const *params, TimestampTz until);
+/* This database's counters as the row that a function returns. */
+extern Datum concord_counters_row(FunctionCallInfo fcinfo, const ConcordCounter *counters, int n);
 /* A text as a value of a type, by the type's input function. */
 extern Datum concord_text_input(const char *text, Oid type);
 

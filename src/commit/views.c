@@ -471,13 +471,6 @@ concord_transaction_stats(PG_FUNCTION_ARGS)
 		CONCORD_COUNT_COMMITTED_1PC, CONCORD_COUNT_COMMITTED_2PC, CONCORD_COUNT_ABORTED,
 		CONCORD_COUNT_UNFINISHED, CONCORD_COUNT_RECOVERED, CONCORD_COUNT_FORCED,
 	CONCORD_COUNT_DEADLOCKS};
-	Datum		values[lengthof(counters)];
-	bool		nulls[lengthof(counters)] = {false};
-	TupleDesc	desc;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	for (int i = 0; i < (int) lengthof(counters); i++)
-		values[i] = Int64GetDatum((int64) concord_counted(counters[i]));
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	return concord_counters_row(fcinfo, counters, lengthof(counters));
 }

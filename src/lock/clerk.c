@@ -338,6 +338,7 @@ lose_entry(Local *local, ConcordHolding *entry)
 {
 	entry->state = CONCORD_HOLDING_LOST;
 	local->state = entry->state;
+	concord_count(CONCORD_COUNT_LOCKS_LOST);
 	if (entry->pid != 0 && entry->on_loss == CONCORD_ON_LOSS_TERMINATE)
 		(void) kill(entry->pid, SIGTERM);
 	else if (entry->pid != 0 && entry->on_loss == CONCORD_ON_LOSS_CANCEL)

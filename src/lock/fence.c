@@ -51,6 +51,7 @@
 
 #include "base/errors.h"
 #include "base/locktags.h"
+#include "base/shmem.h"
 #include "catalog/pg_type.h"
 #include "cluster/room.h"
 #include "executor/spi.h"
@@ -111,6 +112,7 @@ run(MarkQuery query, const Check *check)
 static void
 refuse(const Check *check, int64 mark)
 {
+	concord_count(CONCORD_COUNT_FENCED);
 	ereport(ERROR,
 			(errcode(ERRCODE_CONCORD_FENCED),
 			 errmsg("fence " INT64_FORMAT " of lock \"%s\" has been superseded by " INT64_FORMAT,

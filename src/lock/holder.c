@@ -225,6 +225,7 @@ throw_lost(const char *name, int name_len)
 pg_noreturn static void
 throw_late(const ConcordHolding *entry, const char *name, int name_len)
 {
+	concord_count(CONCORD_COUNT_LOCK_TIMEOUTS);
 	if (entry->state == CONCORD_HOLDING_ASKED)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONCORD_NO_MAJORITY),
@@ -379,6 +380,9 @@ take(const char *name, int name_len, bool shared, bool may_wait, int64 wait_ms, 
 	if (copy.state == CONCORD_HOLDING_HELD)
 	{
 		(void) remember(entry, serial, name, name_len);
+		concord_count(CONCORD_COUNT_LOCKS);
+		if (*waited)
+			concord_count(CONCORD_COUNT_LOCK_WAITS);
 		return copy.fence;
 	}
 	leave(entry, serial, 0);

@@ -114,6 +114,7 @@ lose(void)
 			continue;
 		entry->state = CONCORD_HOLDING_LOST;
 		concord_holding_queue(entry);
+		concord_count(CONCORD_COUNT_LOCKS_LOST);
 		any = true;
 		if (entry->pid == 0)
 			continue;

@@ -29,6 +29,7 @@
 
 PG_FUNCTION_INFO_V1(concord_locks_here);
 PG_FUNCTION_INFO_V1(concord_cluster_locks);
+PG_FUNCTION_INFO_V1(concord_lock_stats);
 
 /* Columns of _locks(); all text, as they come from a peer, NULL for unknown. */
 enum
@@ -238,6 +239,20 @@ concord_cluster_locks(PG_FUNCTION_ARGS)
 				put_row(rsinfo, names[i], &reply->values[row * LOCK_COLUMNS], details);
 	}
 	return (Datum) 0;
+}
+
+/* ---------------------------------------------------------------- counters */
+
+Datum
+concord_lock_stats(PG_FUNCTION_ARGS)
+{
+	static const ConcordCounter counters[] = {
+		CONCORD_COUNT_LOCKS, CONCORD_COUNT_LOCK_WAITS, CONCORD_COUNT_LOCK_TIMEOUTS,
+		CONCORD_COUNT_LOCKS_LOST, CONCORD_COUNT_FENCED, CONCORD_COUNT_REGISTER_CHANGES,
+		CONCORD_COUNT_REGISTER_READS
+	};
+
+	return concord_counters_row(fcinfo, counters, lengthof(counters));
 }
 
 /* ---------------------------------------------------------------- for the deadlock detector */

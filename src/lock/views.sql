@@ -47,4 +47,25 @@ COMMENT ON COLUMN concord.lock_waits.waiting IS 'for how long, by the clocks of 
 COMMENT ON COLUMN concord.lock_waits.blocker_node IS
 	'NULL while it is not known: no majority of the acceptors has answered yet';
 
-GRANT SELECT ON concord.locks, concord.lock_waits TO PUBLIC;
+CREATE FUNCTION concord._lock_stats(
+	OUT granted bigint, OUT waited bigint, OUT timed_out bigint, OUT lost bigint, OUT fenced bigint,
+	OUT register_changes bigint, OUT register_reads bigint)
+	RETURNS record
+	LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'concord_lock_stats';
+COMMENT ON FUNCTION concord._lock_stats() IS 'behind the view lock_stats';
+
+CREATE VIEW concord.lock_stats AS
+	SELECT s.granted, s.waited, s.timed_out, s.lost, s.fenced, s.register_changes, s.register_reads
+	FROM concord._lock_stats() s;
+COMMENT ON VIEW concord.lock_stats IS
+	'what has happened to lease locks, fences and registers in this database since its server started';
+COMMENT ON COLUMN concord.lock_stats.granted IS 'lease locks that sessions of this node got';
+COMMENT ON COLUMN concord.lock_stats.waited IS 'those of them that another session had first';
+COMMENT ON COLUMN concord.lock_stats.timed_out IS
+	'requests that were not granted in time, or for want of a majority';
+COMMENT ON COLUMN concord.lock_stats.lost IS
+	'locks whose lease, or own limit, ran out while they were held';
+COMMENT ON COLUMN concord.lock_stats.fenced IS
+	'fences that were refused on this node, since higher ones had been shown';
+
+GRANT SELECT ON concord.locks, concord.lock_waits, concord.lock_stats TO PUBLIC;

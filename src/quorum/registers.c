@@ -107,6 +107,7 @@ concord_register_get(PG_FUNCTION_ARGS)
 	concord_require_preload();
 	PreventCommandDuringRecovery("concord.register_get()");
 	(void) concord_map_member();
+	concord_count(CONCORD_COUNT_REGISTER_READS);
 	concord_desk_ask(&request, &answer);
 	check_answer(name + strlen(CONCORD_PREFIX_REGISTER), &answer);
 	PG_RETURN_DATUM(make_row(fcinfo, &answer.value));
@@ -149,6 +150,7 @@ change(FunctionCallInfo fcinfo, const char *what, ConcordOperation op, const voi
 	check_answer(name, &answer);
 	if (answer.result == CONCORD_RESULT_MISMATCH)
 		mismatch(name, expected, &answer.value);
+	concord_count(CONCORD_COUNT_REGISTER_CHANGES);
 	return answer.value.version;
 }
 

@@ -43,6 +43,7 @@
 #include "base/errors.h"
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "cluster/room.h"
 #include "commands/defrem.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -722,15 +723,6 @@ concord_session_stats(PG_FUNCTION_ARGS)
 		CONCORD_COUNT_TOKEN_LOST, CONCORD_COUNT_READS_REPLICA, CONCORD_COUNT_READS_PRIMARY,
 		CONCORD_COUNT_READS_AGAIN
 	};
-	TupleDesc	desc;
-	Datum		values[lengthof(counters)];
-	bool		nulls[lengthof(counters)] = {false};
 
-	concord_require_preload();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
-		desc->natts != lengthof(counters))
-		elog(ERROR, "return type must be a row type");
-	for (int i = 0; i < (int) lengthof(counters); i++)
-		values[i] = Int64GetDatum((int64) concord_counted(counters[i]));
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	return concord_counters_row(fcinfo, counters, lengthof(counters));
 }

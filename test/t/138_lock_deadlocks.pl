@@ -112,4 +112,12 @@ is($s{c}->finish->{sqlstate}, '55P03', 'no cycle, no deadlock');
 ok($s{b}->busy, 'the one before it waits on');
 $s{a}->get(q(SELECT concord.unlock('x')));
 ok($s{b}->finish->{ok}, 'and gets it');
+
+# ---- counters
+
+is($cluster->get('c', q(SELECT granted, waited, timed_out, lost, fenced FROM concord.lock_stats)), '0|0|1|0|0', 'what was counted on c');
+is($cluster->get('b', q(SELECT granted >= 3, waited >= 2, timed_out FROM concord.lock_stats)), 't|t|0', 'and on b');
+$cluster->get('b', q(SELECT concord.check_fence('x', 10)));
+is($cluster->run('b', q(SELECT concord.check_fence('x', 8)))->{sqlstate}, 'PC005', 'an old fence');
+is($cluster->get('b', q(SELECT fenced FROM concord.lock_stats)), 1, 'is counted');
 done_testing();
