@@ -211,8 +211,8 @@ concord_view_deadline(void)
 }
 
 ConcordReply **
-concord_view_ask(ConcordLink **links, int n, const char *sql, int nparams, const char *const *params,
-		  TimestampTz until)
+concord_view_ask(ConcordLink **links, int n, const char *sql, int nparams,
+				 const char *const *params, TimestampTz until)
 {
 	ConcordLink **open = palloc(Max(n, 1) * sizeof(ConcordLink *));
 	ConcordReply **answers;

@@ -183,8 +183,8 @@ extern void (*concord_first_branch_hook) (void);
 
 /*
  * Called before each statement of a branch that may write: what is to be done there first, as one
- * statement (palloc'd) without parameters, or NULL.  *done is the branch's own: 0 when it begins, and
- * when a part of it was rolled back; afterwards as the function has left it.
+ * statement (palloc'd) without parameters, or NULL.  *done is the branch's own: 0 when it begins,
+ * and when a part of it was rolled back; afterwards as the function has left it.
  */
 extern char *(*concord_branch_guard_hook) (uint64 *done);
 
