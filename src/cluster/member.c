@@ -16,10 +16,15 @@
 #include "postgres.h"
 
 #include "access/twophase.h"
+#include "base/compat.h"
 #include "base/settings.h"
 #include "cluster/room.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/wait_event.h"
+
+#define ACCEPTORS_POLL_MS 50
 
 PG_FUNCTION_INFO_V1(concord_create_cluster);
 PG_FUNCTION_INFO_V1(concord_remove_node);
@@ -142,6 +147,35 @@ check_no_branches(const char *name)
 				 errhint("See concord.transactions. Wait until they are finished, or use force, after which they may have to be finished with concord.force_transaction().")));
 }
 
+/*
+ * Without it the acceptors that are left might be no majority any more, for ever: when the set is
+ * being changed already, as after another removal.  That takes a moment.
+ */
+static void
+check_acceptors(const char *name)
+{
+	for (int waited = 0;; waited += ACCEPTORS_POLL_MS)
+	{
+		const char *suffice = concord_owner_call("SELECT concord._acceptors_suffice($1::name)",
+												 1, &name);
+
+		if (strcmp(suffice, "t") == 0)
+			return;
+		if (waited >= concord_register_timeout_ms)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 ACCEPTORS_POLL_MS, concord_wait_event("ConcordAcceptors"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot remove node \"%s\" because no majority of the acceptors would be left",
+					name),
+			 errdetail("It is one of the nodes that keep the registers, and others of them are gone or being exchanged."),
+			 errhint("Try again when concord.acceptors shows no change under way, or use force, which may lose all registers.")));
+}
+
 Datum
 concord_remove_node(PG_FUNCTION_ARGS)
 {
@@ -160,7 +194,10 @@ concord_remove_node(PG_FUNCTION_ARGS)
 	{
 		/* the network is asked before the lock is taken */
 		if (!PG_GETARG_BOOL(1) && map->nnodes > 1)
+		{
 			check_no_branches(params[0]);
+			check_acceptors(params[0]);
+		}
 		concord_settle_map();
 		(void) concord_owner_call("SELECT concord._lock_identity()", 0, NULL);
 		remove_node_here(concord_lock_map(), params[0], PG_GETARG_BOOL(1));

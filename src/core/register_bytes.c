@@ -95,6 +95,8 @@ get_value(ConcordReader *r, ConcordValue *value)
 {
 	get_value_head(r, value);
 	value->data = concord_get_bytes(r, value->len);
+	if (value->data == NULL)
+		value->len = 0;
 }
 
 void

@@ -37,6 +37,7 @@
 #include "base/compat.h"
 #include "base/fault.h"
 #include "base/locktags.h"
+#include "base/settings.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
@@ -47,6 +48,7 @@
 #include "quorum/quorum.h"
 #include "storage/fd.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -261,6 +263,41 @@ delete_registers(void)
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/*
+ * Deletes the registers that decided configurations (configuration.c, G1) of versions below one
+ * that this acceptor has seen: it refuses whatever is asked of them (R8).
+ */
+static void
+delete_decisions(Relation rel, uint64 version)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Datum		bounds[2] = {CStringGetTextDatum(CONCORD_PREFIX_CONFIGURATION),
+	CStringGetTextDatum("c;")};	/* the next one after the prefix */
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyEntryInitialize(&keys[0], 0, REGISTER_NAME, BTGreaterEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXT_GE, bounds[0]);
+	ScanKeyEntryInitialize(&keys[1], 0, REGISTER_NAME, BTLessStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXT_LT, bounds[1]);
+	scan = systable_beginscan(rel,
+							  get_relname_relid("register_pkey", RelationGetNamespace(rel)),
+							  true, snapshot, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		char	   *name = TextDatumGetCString(heap_getattr(tuple, REGISTER_NAME,
+															RelationGetDescr(rel), &isnull));
+
+		if (strtoull(name + strlen(CONCORD_PREFIX_CONFIGURATION), NULL, 10) < version)
+			CatalogTupleDelete(rel, &tuple->t_self);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
 	CommandCounterIncrement();
 }
 
@@ -546,15 +583,54 @@ write_answers(const BatchItem *items, int n)
 	return bytes;
 }
 
-/* A4, and R3: the commit is flushed here, nowhere else, and whatever the role's settings are */
+/*
+ * Whoever asked has gone when this takes long, see contacts.c: what is asked shall not pile up
+ * behind a lock on the tables.
+ */
 static void
-insist_on_flush(void)
+bound_waiting(void)
+{
+	int			limit = Max(concord_down_after_ms, 1000);
+
+	if (LockTimeout == 0 || LockTimeout > limit)
+		(void) set_config_option("lock_timeout", psprintf("%d", limit), PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, ERROR, false);
+}
+
+/* A4, and R3: the commit is flushed here, nowhere else, and whatever the role's settings are */
+void
+concord_quorum_flush(void)
 {
 	if (synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
 		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, ERROR, false);
 	ForceSyncCommit();
 }
+
+#ifdef CONCORD_FAULTS
+static bool answering = false;
+
+static void
+after_flush(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	if (event == XACT_EVENT_COMMIT && answering)
+		concord_fault("acceptor_after_flush");
+	answering = false;
+}
+
+static void
+watch_flush(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(after_flush, NULL);
+	registered = answering = true;
+}
+#endif
 
 Datum
 concord_registers(PG_FUNCTION_ARGS)
@@ -568,12 +644,14 @@ concord_registers(PG_FUNCTION_ARGS)
 	BatchItem	   *items;
 	int			n;
 	LOCKMODE	mode = ShareLock;
+	uint64		config;
 	bool		changed = false;
 
 	concord_require_writable("concord._registers()");
 	concord_require_node_role();
 	map = concord_map_member();
 	items = read_batch(bytes, &n);
+	bound_waiting();
 
 	/* what needs more is found before the lock: what is known can only become newer */
 	rel = open_table("acceptor", RowExclusiveLock);
@@ -589,8 +667,9 @@ concord_registers(PG_FUNCTION_ARGS)
 				 errmsg("the acceptor has just been renewed")));
 	lock_registers(items, n);
 	registers = open_table("register", RowExclusiveLock);
-	insist_on_flush();
+	concord_quorum_flush();
 
+	config = acceptor.config;
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -600,30 +679,99 @@ concord_registers(PG_FUNCTION_ARGS)
 	Assert(!changed || mode == ExclusiveLock);
 	if (changed)
 		write_acceptor(rel, map, &acceptor, tuple);
+	if (acceptor.config > config)
+		delete_decisions(registers, acceptor.config);
 	concord_fault("acceptor_before_answer");
+#ifdef CONCORD_FAULTS
+	watch_flush();
+#endif
 	bytes = write_answers(items, n);
 	table_close(registers, NoLock);
 	table_close(rel, NoLock);
 	PG_RETURN_BYTEA_P(bytes);
 }
 
-/* ---------------------------------------------------------------- identity */
+/* ---------------------------------------------------------------- what is left over */
 
-ConcordAcceptorId
-concord_acceptor_identity(bool anew)
+/* What is stored of a register, from a row; false if there is a value, which is most often. */
+static bool
+is_leftover(HeapTuple tuple, TupleDesc desc, ConcordRegister *reg)
+{
+	bool		isnull;
+	bytea	   *state;
+	ConcordReader r;
+
+	(void) heap_getattr(tuple, REGISTER_VALUE, desc, &isnull);
+	if (!isnull)
+		return false;
+	state = DatumGetByteaPP(heap_getattr(tuple, REGISTER_STATE, desc, &isnull));
+	r = (ConcordReader) {(unsigned char *) VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), 0, false};
+	concord_get_register(&r, reg);
+	return concord_get_end(&r) && reg->value.kind != CONCORD_VALUE_SET;
+}
+
+void
+concord_acceptor_leftovers(int max, List **tombstones, List **blanks)
+{
+	Relation	rel = open_table("register", AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
+	HeapTuple	tuple;
+
+	*tombstones = *blanks = NIL;
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		ConcordRegister reg;
+		bool		isnull;
+		List	  **list;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!is_leftover(tuple, RelationGetDescr(rel), &reg))
+			continue;
+		list = reg.accepted.counter > 0 ? tombstones : blanks;
+		if (list_length(*list) < max)
+			*list = lappend(*list, TextDatumGetCString(heap_getattr(tuple, REGISTER_NAME,
+																	RelationGetDescr(rel),
+																	&isnull)));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+}
+
+void
+concord_acceptor_forget_blanks(List *names)
 {
 	const ConcordMap *map = concord_map_member();
 	Relation	rel = open_table("acceptor", RowExclusiveLock);
+	Relation	registers = open_table("register", RowExclusiveLock);
 	ConcordAcceptor acceptor;
 	HeapTuple	tuple;
+	bool		changed = false;
+	ListCell   *lc;
 
-	insist_on_flush();
+	concord_quorum_flush();
+	/* A1: whoever steps holds this one in shared mode, so the registers' own are not needed */
 	tuple = load_acceptor(rel, map, &acceptor, ExclusiveLock);
-	if (anew)
-		renew(rel, map, &acceptor, tuple);
+	foreach(lc, names)
+	{
+		const char *name = lfirst(lc);
+		Loaded		loaded;
+
+		load_register(registers, name, strlen(name), &loaded);
+		if (!loaded.exists || concord_acceptor_forget(&acceptor, &loaded.reg) == 0)
+			continue;
+		CatalogTupleDelete(registers, &loaded.tid);
+		CommandCounterIncrement();
+		changed = true;
+	}
+	if (changed)
+		write_acceptor(rel, map, &acceptor, tuple);
+	table_close(registers, NoLock);
 	table_close(rel, NoLock);
-	return acceptor.id;
 }
+
+/* ---------------------------------------------------------------- identity */
 
 static bool
 is_acceptor(const ConcordConfig *config, const ConcordAcceptorId *id)
@@ -634,13 +782,53 @@ is_acceptor(const ConcordConfig *config, const ConcordAcceptorId *id)
 	return false;
 }
 
+/*
+ * B3 of membership.c: refuses to throw away what an acceptor has promised, or one that was
+ * addressed under a set that this node has not heard of, so that it may be one.
+ */
+static void
+check_renewal(const ConcordAcceptor *acceptor)
+{
+	ConcordConfig config;
+
+	if (concord_configuration_read(&config) && is_acceptor(&config, &acceptor->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("this node is one of the acceptors")));
+	if (acceptor->config > config.version)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("this node has not heard of the newest set of acceptors")));
+}
+
+ConcordAcceptorId
+concord_acceptor_identity(bool anew)
+{
+	const ConcordMap *map = concord_map_member();
+	Relation	rel = open_table("acceptor", RowExclusiveLock);
+	ConcordAcceptor acceptor;
+	HeapTuple	tuple;
+
+	/* the one that is there is read without a lock: nobody waits because of a question */
+	if (anew || !read_acceptor(rel, map, &acceptor, &tuple))
+	{
+		concord_quorum_flush();
+		tuple = load_acceptor(rel, map, &acceptor, ExclusiveLock);
+		if (anew)
+		{
+			check_renewal(&acceptor);
+			renew(rel, map, &acceptor, tuple);
+		}
+	}
+	table_close(rel, NoLock);
+	return acceptor.id;
+}
+
 Datum
 concord_acceptor_here(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t  *cluster = PG_GETARG_UUID_P(0);
-	bool		anew = PG_GETARG_BOOL(1);
 	ConcordAcceptorId id;
-	ConcordConfig config;
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		nulls[2] = {false};
@@ -651,13 +839,7 @@ concord_acceptor_here(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database is a member of another cluster")));
-	id = concord_acceptor_identity(false);
-	if (anew && concord_configuration_read(&config) && is_acceptor(&config, &id))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("this node is one of the acceptors")));
-	if (anew)
-		id = concord_acceptor_identity(true);
+	id = concord_acceptor_identity(PG_GETARG_BOOL(1));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = Int32GetDatum(id.generation);

@@ -3,15 +3,17 @@
  *		Who the acceptors are, as far as this node has heard.
  *
  * WHAT: concord.configuration holds the newest set (core/register.h: ConcordConfig) that reached
- * this node.  A set is decided by the register CONFIGURATION itself: the set of version n + 1 is
- * what was written there, by compare-and-set, under the set of version n.  So there is one of each
- * version (R8), whoever changes it, and however many try.
+ * this node.  The set of version n + 1 is the first value of the register "c:n", which is read and
+ * written under the set of version n only.  So there is one of each version (R8), whoever changes
+ * it, and however many try; and what one set has decided is never looked at through another.
  *
  * INVARIANTS
- * G1 Only what was read from that register, or made with the cluster, is stored and told.
+ * G1 Only what was read from such a register, or made with the cluster, is stored and told.
  * G2 What is stored has a version that only grows within a cluster.
  * G3 A node that has an old set, or none, is slow but not wrong: acceptors refuse an old set (R8),
  *	  and whoever is refused, or not answered, asks all nodes for what they have heard.
+ * G4 A set is stored, and flushed, before it is used: when acceptors refuse the old one, and so
+ *	  the register that decided, somebody must still know the new one.
  *
  * What a crash leaves: an older set, see G3.
  */
@@ -43,6 +45,7 @@ PG_FUNCTION_INFO_V1(concord_configuration_here);
 PG_FUNCTION_INFO_V1(concord_learn_configuration);
 PG_FUNCTION_INFO_V1(concord_found_configuration);
 PG_FUNCTION_INFO_V1(concord_acceptors_here);
+PG_FUNCTION_INFO_V1(concord_acceptors_suffice);
 
 static bytea *
 to_bytes(const ConcordConfig *config)
@@ -119,6 +122,7 @@ concord_configuration_store(const ConcordConfig *config)
 	HeapTuple	old = read_row(rel, map, &known);
 	bool		newer = config->version > known.version;	/* G2 */
 
+	concord_quorum_flush();		/* G4 */
 	if (newer)
 	{
 		Datum		values[COLUMNS];
@@ -218,4 +222,30 @@ concord_acceptors_here(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	PG_RETURN_VOID();
+}
+
+Datum
+concord_acceptors_suffice(PG_FUNCTION_ARGS)
+{
+	const char *removed = NameStr(*PG_GETARG_NAME(0));
+	const ConcordMap *map;
+	ConcordConfig config;
+	uint32		left = 0;
+	bool		matters = false;
+
+	concord_require_preload();
+	map = concord_map_member();
+	if (!concord_configuration_read(&config))
+		PG_RETURN_BOOL(true);
+	for (int i = 0; i < config.n; i++)
+		for (int k = 0; k < map->nnodes; k++)
+		{
+			if (map->nodes[k].node_id != config.acceptor[i].node)
+				continue;
+			if (strcmp(NameStr(map->nodes[k].name), removed) != 0)
+				left |= UINT32_C(1) << i;
+			else if (map->nodes[k].node_id != map->authority)	/* it is refused anyway */
+				matters = true;
+		}
+	PG_RETURN_BOOL(!matters || concord_config_quorum(&config, left));
 }

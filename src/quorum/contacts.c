@@ -188,7 +188,7 @@ concord_quorum_call(int node_id, const char *sql, int nparams, const char *const
 	call->deadline = concord_quorum_ms() + timeout_ms;
 	if (node == NULL)
 	{
-		/* not in the map any more: nobody answers (Q6: at its deadline) */
+		/* not in the map any more: nobody answers (Y3: at its deadline) */
 		node = add_node(node_id);
 		node->retry_at = PG_INT64_MAX;
 	}
@@ -348,7 +348,10 @@ advance(Contact *node)
 	}
 }
 
-/* Returns when it wants to be looked at again. */
+/*
+ * Returns when it wants to be looked at again.  It takes no answers: what they make another node's
+ * contact send would have to wait for the next turn.
+ */
 static int64
 serve_node(Contact *node)
 {
@@ -356,8 +359,7 @@ serve_node(Contact *node)
 	dlist_mutable_iter iter;
 	int64		next = PG_INT64_MAX;
 
-	advance(node);
-	if (node->link != NULL && node->deadline != 0 && node->deadline <= now) /* Q4 */
+	if (node->link != NULL && node->deadline != 0 && node->deadline <= now) /* Y1 */
 		link_failed(node);
 	dlist_foreach_modify(iter, &node->calls)
 	{

@@ -10,6 +10,7 @@
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "quorum/desk.h"
+#include "quorum/leftovers.h"
 #include "quorum/proposals.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
@@ -21,6 +22,7 @@
 
 #define INLINE_BYTES 512
 #define START_POLL_MS 50
+#define TAKEN_POLL_MS 1000
 
 typedef enum PlaceState
 {
@@ -46,6 +48,7 @@ typedef struct Place
 
 	ConcordResult result;
 	bool		no_majority;
+	bool		no_room;		/* for the value's bytes */
 	ConcordValue value;			/* its data is below */
 
 	/* of the request, then of the answer */
@@ -82,6 +85,9 @@ typedef struct Asked
 {
 	int			place;
 	uint64		number;
+	ConcordOperation op;
+	size_t		name_len;
+	char		name[FLEXIBLE_ARRAY_MEMBER];
 } Asked;
 
 static Size
@@ -320,10 +326,29 @@ look_at_place(const Place *place, bool *taken)
 	return answered;
 }
 
-static void
-await_answer(const Place *place, int procno)
+/* Takes back what no registrar has taken: then nothing has happened.  False if one has. */
+static bool
+withdraw(Place *place)
 {
-	int64		start = concord_quorum_ms();
+	bool		queued;
+
+	LWLockAcquire(desk->lock, LW_EXCLUSIVE);
+	queued = place->state == PLACE_QUEUED;
+	if (queued)
+	{
+		dlist_delete(&place->node);
+		place->state = PLACE_FREE;
+	}
+	LWLockRelease(desk->lock);
+	return queued;
+}
+
+/* Returns whether there was one (E5). */
+static bool
+await_answer(Place *place, int procno)
+{
+	int64		asked = concord_quorum_ms();
+	int64		untaken = asked;	/* since then, or taken */
 	bool		taken = false;
 
 	if (procno >= 0)
@@ -332,16 +357,30 @@ await_answer(const Place *place, int procno)
 		concord_poke_worker(MyDatabaseId);
 	while (!look_at_place(place, &taken))
 	{
-		/* only until somebody takes it a time is to be kept, else the registrar keeps it */
-		if (!taken && concord_quorum_ms() - start > concord_connect_timeout_ms)
+		int64		now = concord_quorum_ms();
+
+		if (taken)
+			untaken = now;
+		if (now - untaken > concord_connect_timeout_ms && withdraw(place))
 			no_registrar();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (taken ? 0 : WL_TIMEOUT),
-						 START_POLL_MS, concord_wait_event("ConcordRegister"));
+		if (now - asked > (int64) place->timeout_ms + concord_connect_timeout_ms)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
+						 taken ? TAKEN_POLL_MS : START_POLL_MS,
+						 concord_wait_event("ConcordRegister"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (!taken && concord_desk_registrar(MyDatabaseId) == 0)
 			concord_poke_worker(MyDatabaseId);
 	}
+	return true;
+}
+
+/* How what nobody answers has ended */
+static ConcordResult
+unanswered(ConcordOperation op)
+{
+	return op == CONCORD_READ ? CONCORD_RESULT_FAILED : CONCORD_RESULT_UNKNOWN;
 }
 
 static void
@@ -349,8 +388,10 @@ take_answer(Place *place, ConcordDeskAnswer *answer)
 {
 	char		bytes[INLINE_BYTES];
 	dsm_handle	segment;
+	bool		no_room;
 
 	LWLockAcquire(desk->lock, LW_SHARED);
+	no_room = place->no_room;
 	answer->result = place->result;
 	answer->no_majority = place->no_majority;
 	answer->value = place->value;
@@ -359,6 +400,12 @@ take_answer(Place *place, ConcordDeskAnswer *answer)
 		memcpy(bytes, place->bytes, place->len);
 	LWLockRelease(desk->lock);
 
+	if (no_room)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("there is no shared memory for the value of the register"),
+				 errdetail("It has %u bytes.", answer->value.len),
+				 errhint("See max_connections, which limits the number of segments, and the room in /dev/shm.")));
 	answer->value.data = NULL;
 	if (answer->value.len > 0 && segment == DSM_HANDLE_INVALID)
 	{
@@ -392,8 +439,11 @@ concord_desk_ask(const ConcordDeskRequest *request, ConcordDeskAnswer *answer)
 	segment = make_segment(request->data, request->len);
 	PG_TRY();
 	{
-		await_answer(place, put_request(request, segment));
-		take_answer(place, answer);
+		memset(answer, 0, sizeof(*answer));
+		if (await_answer(place, put_request(request, segment)))
+			take_answer(place, answer);
+		else
+			answer->result = unanswered(request->op);
 	}
 	PG_FINALLY();
 	{
@@ -406,7 +456,7 @@ concord_desk_ask(const ConcordDeskRequest *request, ConcordDeskAnswer *answer)
 
 /* ---------------------------------------------------------------- the registrar's side */
 
-/* What another one had taken: nobody knows how it ended (E4). */
+/* What was taken and not answered: nobody knows how it ended (E4).  The desk's lock is held. */
 static void
 answer_orphans(void)
 {
@@ -416,10 +466,16 @@ answer_orphans(void)
 
 		if (place->state != PLACE_TAKEN || place->dboid != MyDatabaseId)
 			continue;
+		if (place->op == CONCORD_READ)
+		{
+			place->state = PLACE_QUEUED;
+			dlist_push_tail(&mine->queue, &place->node);
+			continue;
+		}
 		place->state = PLACE_ANSWERED;
-		place->result = place->op == CONCORD_READ ? CONCORD_RESULT_FAILED :
-			CONCORD_RESULT_UNKNOWN;
+		place->result = unanswered(place->op);
 		place->no_majority = false;
+		place->no_room = false;
 		memset(&place->value, 0, sizeof(place->value));
 		put_bytes(place, NULL, 0, NULL);
 		SetLatch(concord_procno_latch(i));
@@ -450,9 +506,39 @@ concord_desk_close(void)
 		return;
 	LWLockAcquire(desk->lock, LW_EXCLUSIVE);
 	if (mine->pid == MyProcPid)
+	{
 		mine->pid = 0;
+		answer_orphans();
+	}
 	LWLockRelease(desk->lock);
 	mine = NULL;
+}
+
+/* The same without an ERROR, which would end the registrar; false if there is no room. */
+static bool
+try_segment(const void *data, uint32 len, dsm_segment **segment)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool made = true;
+
+	PG_TRY();
+	{
+		*segment = make_segment(data, len);
+		if (*segment != NULL)
+			dsm_pin_segment(*segment);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+		/* there is no transaction whose end would do it */
+		LWLockReleaseAll();
+		*segment = NULL;
+		made = false;
+	}
+	PG_END_TRY();
+	return made;
 }
 
 static void
@@ -460,21 +546,23 @@ answer(const ConcordTaskOutcome *outcome, void *arg)
 {
 	Asked	   *asked = arg;
 	Place	   *place = &desk->places[asked->place];
-	uint32		len = outcome->value.len;
-	dsm_segment *segment = make_segment(outcome->value.data, len);
+	bool		changed = outcome->result == CONCORD_RESULT_OK && asked->op != CONCORD_READ;
+	uint32		len = changed ? 0 : outcome->value.len; /* the session has it */
+	dsm_segment *segment;
+	bool		room = try_segment(outcome->value.data, len, &segment);
 	bool		given = false;
 
-	if (segment != NULL)
-		dsm_pin_segment(segment);
 	LWLockAcquire(desk->lock, LW_EXCLUSIVE);
 	if (place->number == asked->number && place->state == PLACE_TAKEN)	/* E1 */
 	{
 		place->state = PLACE_ANSWERED;
 		place->result = outcome->result;
 		place->no_majority = outcome->no_majority;
+		place->no_room = !room;
 		place->value = outcome->value;
+		place->value.len = len;
 		place->pinned = segment != NULL;
-		put_bytes(place, outcome->value.data, len, segment);
+		put_bytes(place, outcome->value.data, room ? len : 0, segment);
 		given = true;
 	}
 	LWLockRelease(desk->lock);
@@ -486,6 +574,8 @@ answer(const ConcordTaskOutcome *outcome, void *arg)
 	}
 	if (given)
 		SetLatch(concord_procno_latch(asked->place));
+	if (changed && asked->op == CONCORD_DELETE)
+		concord_leftovers_collect(asked->name, asked->name_len);
 	pfree(asked);
 }
 
@@ -509,9 +599,12 @@ take_one(void)
 	memcpy(&copy, place, sizeof(Place));
 	LWLockRelease(desk->lock);
 
-	asked = MemoryContextAlloc(TopMemoryContext, sizeof(Asked));
+	asked = MemoryContextAlloc(TopMemoryContext, offsetof(Asked, name) + copy.name_len);
 	asked->place = (int) (place - desk->places);
 	asked->number = copy.number;
+	asked->op = copy.op;
+	asked->name_len = copy.name_len;
+	memcpy(asked->name, copy.name, copy.name_len);
 	data = copy.bytes;
 	if (copy.segment != DSM_HANDLE_INVALID)
 		data = copy_segment(copy.segment, copy.len);

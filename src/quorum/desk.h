@@ -9,6 +9,7 @@
  *
  * STATES of a place (who takes the edge)
  *		FREE --session: ask--> QUEUED --registrar: take--> TAKEN --registrar: answer--> ANSWERED
+ *		TAKEN --registrar: ends, or another one begins, and it is a read--> QUEUED
  *		ANSWERED --session: reads it--> FREE
  *		any --session gives up, or exits--> FREE (the number of its request has changed)
  *
@@ -19,7 +20,10 @@
  *	  registrar has copied it; the registrar's, pinned, until the session has.  Who frees a place
  *	  unpins what is in it.
  * E3 lock (a leaf) protects all of it; it is never held while something is waited for.
- * E4 A registrar that starts finds what was TAKEN by another one: it answers "unknown".
+ * E4 What a registrar has TAKEN and leaves behind at its end, or the one before has, is answered as
+ *	  "unknown"; a read begins anew.
+ * E5 A session waits for its own timeout and concord.connect_timeout, no longer, whatever the
+ *	  registrar does.
  */
 #ifndef CONCORD_QUORUM_DESK_H
 #define CONCORD_QUORUM_DESK_H
@@ -43,12 +47,12 @@ typedef struct ConcordDeskAnswer
 {
 	ConcordResult result;
 	bool		no_majority;	/* FAILED, UNKNOWN: too few acceptors answered in time */
-	ConcordValue value;
+	ConcordValue value;			/* of a change that was made without its bytes */
 } ConcordDeskAnswer;
 
 /*
  * A session's side: asks, and waits for the answer.  Cancellable.  55000 when there is no registrar
- * within concord.connect_timeout.
+ * within concord.connect_timeout; 53200 when there is no shared memory for a long value.
  */
 extern void concord_desk_ask(const ConcordDeskRequest *request, ConcordDeskAnswer *answer);
 

@@ -16,7 +16,7 @@ extern MemoryContext ConcordTurnContext;
 /* One request of a batch that was sent */
 typedef struct ConcordSent
 {
-	uint64		task;			/* its number; 0: the transfer's */
+	uint64		task;			/* its number, or the transfer's */
 	int			index;			/* of the acceptor */
 } ConcordSent;
 

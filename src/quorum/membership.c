@@ -8,31 +8,34 @@
  * what is gone, removes what is too much.  Nothing depends on there being one authority: two that
  * try get in each other's way, and no further.
  *
- * STEPS (function that takes the edge; register C is the register of configurations)
- *		REST --look_around: a set is joint--> TRANSFER
- *		REST --look_around: somebody is to be added: asked for a new identity--> INVITE
- *		REST --look_around: somebody is to be removed--> READ
+ * STEPS (function that takes the edge; register C is "c:n" of configuration.c, n being the version
+ * of the set that is known)
+ *		REST --turn: the set is joint--> TRANSFER
+ *		REST --compare: somebody is to be added: told the set, asked for a new identity--> INVITE
+ *		REST --compare: somebody is to be removed--> READ
  *		INVITE --invited--> READ
- *		READ --read_done: C is read, the next set made, and written there--> DECIDE
+ *		READ --read_done: C is read, and if there is nothing the next set written--> DECIDE
  *		DECIDE --decided: told to all nodes--> REST
  *		TRANSFER --transferred: lists and floors--> COPY
  *		COPY --copied: all registers were read through both--> READ, to settle
- *		TRANSFER, COPY --failed too often--> READ, to abandon
+ *		TRANSFER, COPY --failed too often, or without hope--> READ, to abandon
+ *		any --the set has changed meanwhile--> REST
  *
  * INVARIANTS
- * B1 The set of version n + 1 is what was written to C under the set of version n, by a
- *	  compare-and-set on what was read there.  So there is one of each version.
- * B2 Under a joint set C is read and written by the old set alone (core/register.h allows
- *	  either: R9 concerns who decides the other registers).  So a joint set can be given up when
- *	  the one who was to join has died, however many the new set needs.  After settling, C as the
- *	  new set has it may lack that last step; what is written there next says its own version.
+ * B1 The set of version n + 1 is the first value of "c:n", chosen under the set of version n.
+ * B2 Under a joint set that register is the old set's alone (core/register.h allows either: R9
+ *	  concerns who decides the other registers).  So a joint set can be given up when the one who
+ *	  was to join has died, however many the new set needs.  No set ever reads what another has
+ *	  decided, so it does not matter how much of that the new set has.
  * B3 Who is invited has thrown away what it had promised (R10), and does so before its new
- *	  identity is known to anybody; it refuses while it is an acceptor as far as it knows.
+ *	  identity is known to anybody; it refuses while it may be an acceptor as far as it knows, and
+ *	  has been told as much as the one who invites.
+ * B4 A step is taken from the version of the set that the change began with.
  *
  * WHAT IF the registrar dies: in INVITE: an identity that nobody uses.  In READ, DECIDE: C says
  * whether it is decided; the next one reads it.  In TRANSFER, COPY: begun anew.  The node that was
- * to join dies: given up after ATTEMPTS.  A majority of the old set dies: nothing can be changed,
- * nothing is lost.
+ * to join dies: given up, and left alone for a while.  A majority of the old set dies: nothing can
+ * be changed, nothing is lost.
  */
 #include "postgres.h"
 
@@ -44,10 +47,10 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define CONFIGURATION_NAME CONCORD_PREFIX_CONFIGURATION
 #define LOOK_INTERVAL_MS 1000
 #define STEP_TIMEOUT_MS 5000
 #define ATTEMPTS 3				/* to transfer, before a joint set is given up */
+#define SHUN_MS 10000			/* who could not be made to join is not asked again */
 #define COPY_WINDOW 64			/* registers that are read at once */
 #define IDENTITY_SQL "SELECT a.generation, a.lineage FROM concord._acceptor($1::pg_catalog.uuid, false) a"
 #define INVITE_SQL "SELECT a.generation, a.lineage FROM concord._acceptor($1::pg_catalog.uuid, true) a"
@@ -77,7 +80,10 @@ static bool adding;
 static ConcordAcceptorId add;
 static bool removing;
 static ConcordAcceptorId gone;
+static uint64 began_with;		/* B4: the version of the set */
 static ConcordConfig next_set;	/* DECIDE: what is written */
+static int	shunned;			/* node id; 0 = nobody */
+static int64 shunned_until;
 
 static int	attempts;			/* TRANSFER and COPY, in a row */
 static MemoryContext copy_context;
@@ -90,7 +96,7 @@ static ConcordAcceptorId heard[CONCORD_ACCEPTORS_JOINT];
 static int	nheard;
 static uint64 heard_of;			/* the set's version */
 
-static void read_configurations(Change what);
+static void read_decision(Change what);
 
 static void
 rest(int pause_ms)
@@ -102,21 +108,30 @@ rest(int pause_ms)
 /* ---------------------------------------------------------------- deciding */
 
 static void
-tell_all(const ConcordConfig *config)
+tell(const ConcordConfig *config, const int *node_ids, int n)
 {
 	unsigned char bytes[CONCORD_CONFIG_SIZE];
 	ConcordWriter w = {bytes, sizeof(bytes), 0, false};
 	char		hex[2 * CONCORD_CONFIG_SIZE + 3] = "\\x";
 	const char *params[2];
-	ConcordQuorumNode *list;
-	int			n = concord_quorum_nodes(&list);
 
 	concord_put_config(&w, config);
 	hex[2 + hex_encode((char *) bytes, w.len, hex + 2)] = '\0';
 	params[0] = concord_quorum_cluster();
 	params[1] = hex;
 	for (int i = 0; i < n; i++)
-		concord_quorum_call(list[i].node_id, LEARN_SQL, 2, params, STEP_TIMEOUT_MS, NULL, NULL);
+		concord_quorum_call(node_ids[i], LEARN_SQL, 2, params, STEP_TIMEOUT_MS, NULL, NULL);
+}
+
+/* They hear of it before they are asked anything under it: calls go before batches. */
+static void
+tell_all(const ConcordConfig *config)
+{
+	ConcordQuorumNode *list;
+	int			n = concord_quorum_nodes(&list);
+
+	for (int i = 0; i < n; i++)
+		tell(config, &list[i].node_id, 1);
 }
 
 static void
@@ -148,23 +163,38 @@ read_set(const ConcordValue *value, ConcordConfig *config)
 }
 
 static void
+adopt(const ConcordConfig *config)
+{
+	describe(config);
+	concord_quorum_decided(config);
+	tell_all(config);
+	attempts = 0;
+	rest(0);
+}
+
+static void
 decided(const ConcordTaskOutcome *outcome, void *arg)
 {
 	ConcordConfig found;
 
 	(void) arg;
 	if (outcome->result == CONCORD_RESULT_OK)
-	{
-		describe(&next_set);
-		concord_quorum_decided(&next_set);
-		tell_all(&next_set);
-		attempts = 0;
-		rest(0);
-		return;
-	}
-	if (outcome->result == CONCORD_RESULT_MISMATCH && read_set(&outcome->value, &found))
-		concord_quorum_decided(&found);
-	rest(LOOK_INTERVAL_MS);
+		adopt(&next_set);
+	else if (outcome->result == CONCORD_RESULT_MISMATCH && read_set(&outcome->value, &found))
+		adopt(&found);
+	else
+		rest(LOOK_INTERVAL_MS);
+}
+
+/* The register that decides what follows the set of a version */
+static void
+start_decision(ConcordOperation op, const void *data, uint32 len, ConcordTaskDone done)
+{
+	char		name[64];
+
+	snprintf(name, sizeof(name), CONCORD_PREFIX_CONFIGURATION UINT64_FORMAT, began_with);
+	concord_quorum_start(name, strlen(name), op, CONCORD_EXPECT_NONE, data, len, STEP_TIMEOUT_MS,
+						 done, NULL);
 }
 
 /* B1 */
@@ -178,16 +208,15 @@ read_done(const ConcordTaskOutcome *outcome, void *arg)
 	bool		possible;
 
 	(void) arg;
-	if (outcome->result != CONCORD_RESULT_OK || current == NULL)
+	if (outcome->result != CONCORD_RESULT_OK || current == NULL ||
+		current->version != began_with) /* B4 */
 	{
 		rest(LOOK_INTERVAL_MS);
 		return;
 	}
-	if (read_set(&outcome->value, &found) && found.version > current->version)
+	if (read_set(&outcome->value, &found))
 	{
-		concord_quorum_decided(&found);
-		tell_all(&found);
-		rest(0);
+		adopt(&found);
 		return;
 	}
 	next_set = *current;
@@ -204,29 +233,55 @@ read_done(const ConcordTaskOutcome *outcome, void *arg)
 	}
 	step = DECIDE;
 	concord_put_config(&w, &next_set);
-	concord_quorum_start(CONFIGURATION_NAME, strlen(CONFIGURATION_NAME), CONCORD_WRITE,
-						 outcome->value.version, bytes, (uint32) w.len, STEP_TIMEOUT_MS, decided,
-						 NULL);
+	start_decision(CONCORD_WRITE, bytes, (uint32) w.len, decided);
 }
 
 static void
-read_configurations(Change what)
+read_decision(Change what)
 {
 	change = what;
 	step = READ;
-	concord_quorum_start(CONFIGURATION_NAME, strlen(CONFIGURATION_NAME), CONCORD_READ, 0, NULL, 0,
-						 STEP_TIMEOUT_MS, read_done, NULL);
+	start_decision(CONCORD_READ, NULL, 0, read_done);
 }
 
 /* ---------------------------------------------------------------- joining */
 
+/* Who is joining, if that is what is under way; 0 = nobody */
+static int
+joiner(const ConcordConfig *config)
+{
+	for (int i = 0; i < config->n; i++)
+		if ((config->old_set & (UINT32_C(1) << i)) == 0)
+			return config->acceptor[i].node;
+	return 0;
+}
+
+static bool
+is_reachable(int node_id)
+{
+	ConcordQuorumNode *list;
+	int			n = concord_quorum_nodes(&list);
+
+	for (int i = 0; i < n; i++)
+		if (list[i].node_id == node_id)
+			return list[i].reachable;
+	return false;
+}
+
 static void
 failed(void)
 {
-	if (++attempts < ATTEMPTS)
+	const ConcordConfig *config = concord_quorum_config();
+	int			node_id = config != NULL ? joiner(config) : 0;
+
+	if (++attempts < ATTEMPTS && (node_id == 0 || is_reachable(node_id)))
+	{
 		rest(LOOK_INTERVAL_MS);
-	else
-		read_configurations(ABANDON);
+		return;
+	}
+	shunned = node_id;
+	shunned_until = concord_quorum_ms() + SHUN_MS;
+	read_decision(ABANDON);
 }
 
 static void copy_more(void);
@@ -262,14 +317,55 @@ copy_more(void)
 	if (copy_failed)
 		failed();
 	else
-		read_configurations(SETTLE);
+		read_decision(SETTLE);
+}
+
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	text	   *x = lfirst(a);
+	text	   *y = lfirst(b);
+	int			order = memcmp(VARDATA_ANY(x), VARDATA_ANY(y),
+							   Min(VARSIZE_ANY_EXHDR(x), VARSIZE_ANY_EXHDR(y)));
+
+	return order != 0 ? order :
+		(VARSIZE_ANY_EXHDR(x) > VARSIZE_ANY_EXHDR(y)) -
+		(VARSIZE_ANY_EXHDR(x) < VARSIZE_ANY_EXHDR(y));
+}
+
+/* B2 */
+static bool
+is_decision(text *name)
+{
+	return VARSIZE_ANY_EXHDR(name) > strlen(CONCORD_PREFIX_CONFIGURATION) &&
+		memcmp(VARDATA_ANY(name), CONCORD_PREFIX_CONFIGURATION,
+			   strlen(CONCORD_PREFIX_CONFIGURATION)) == 0;
+}
+
+/* Each name once, though most were listed by all; in the current context. */
+static List *
+unite_names(List *names)
+{
+	List	   *united = NIL;
+	ListCell   *lc;
+
+	list_sort(names, compare_names);
+	foreach(lc, names)
+	{
+		ListCell	last;
+
+		if (united != NIL)
+			last.ptr_value = llast(united);
+		if (!is_decision(lfirst(lc)) && (united == NIL || compare_names(&last, lc) != 0))
+			united = lappend(united, PG_DETOAST_DATUM_COPY(PointerGetDatum(lfirst(lc))));
+	}
+	return united;
 }
 
 static void
 transferred(bool ok, List *names, void *arg)
 {
 	MemoryContext old;
-	ListCell   *lc;
 
 	(void) arg;
 	if (!ok)
@@ -283,9 +379,7 @@ transferred(bool ok, List *names, void *arg)
 	copy_context = AllocSetContextCreate(TopMemoryContext, "concord registers to be copied",
 										 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(copy_context);
-	to_copy = NIL;
-	foreach(lc, names)
-		to_copy = lappend(to_copy, PG_DETOAST_DATUM_COPY(PointerGetDatum(lfirst(lc))));
+	to_copy = unite_names(names);
 	MemoryContextSwitchTo(old);
 	copy_more();
 }
@@ -334,7 +428,7 @@ invited(int node_id, ConcordReply *reply, void *arg)
 		rest(LOOK_INTERVAL_MS);
 		return;
 	}
-	read_configurations(JOIN);
+	read_decision(JOIN);
 }
 
 static bool
@@ -382,6 +476,7 @@ choose(const ConcordConfig *config, const ConcordQuorumNode *list, int n, int le
 			for (int k = 0; k < config->n; k++)
 				member = member || (k != leaving && config->acceptor[k].node == list[i].node_id);
 			if (!member && list[i].reachable &&
+				(list[i].node_id != shunned || concord_quorum_ms() > shunned_until) &&
 				(pass == 1 || !zone_taken(config, list, n, list[i].zone, leaving)))
 				return list[i].node_id;
 		}
@@ -396,13 +491,15 @@ wanted_acceptors(int n)
 	return wanted % 2 == 1 ? wanted : wanted - 1;
 }
 
+/* B3: it hears of the set first. */
 static void
-invite(int node_id)
+invite(const ConcordConfig *config, int node_id)
 {
 	const char *params[1] = {concord_quorum_cluster()};
 
 	adding = true;
 	step = INVITE;
+	tell(config, &node_id, 1);
 	concord_quorum_call(node_id, INVITE_SQL, 1, params, STEP_TIMEOUT_MS, invited, NULL);
 }
 
@@ -418,6 +515,10 @@ compare(const ConcordConfig *config)
 	for (int i = 0; i < config->n && leaving < 0; i++)
 		if (has_gone(&config->acceptor[i], list, n))
 			leaving = i;
+	/* too many: one that does not answer, else the last */
+	for (int i = 0; i < config->n && config->n > wanted && leaving < 0; i++)
+		if (!is_reachable(config->acceptor[i].node))
+			leaving = i;
 	if (leaving < 0 && config->n > wanted)
 		leaving = config->n - 1;
 	if (config->n < wanted || (leaving >= 0 && config->n == wanted))
@@ -429,9 +530,9 @@ compare(const ConcordConfig *config)
 		gone = config->acceptor[leaving];
 	adding = false;
 	if (joining != 0)
-		invite(joining);
+		invite(config, joining);
 	else if (removing)
-		read_configurations(JOIN);
+		read_decision(JOIN);
 }
 
 static void
@@ -457,6 +558,7 @@ concord_membership_turn(void)
 	rest(LOOK_INTERVAL_MS);
 	if (config == NULL || !concord_quorum_is_authority())
 		return look_at;
+	began_with = config->version;
 	if (config->new_set != 0)
 	{
 		step = TRANSFER;
@@ -469,5 +571,5 @@ concord_membership_turn(void)
 	compare(config);
 	if (step == REST)
 		ask_identities(config);
-	return step == REST ? look_at : now;
+	return now;					/* what was asked is to be sent */
 }

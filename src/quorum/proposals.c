@@ -9,14 +9,17 @@
  *		PENDING (its register has another one) --start_task--> RUNNING --finish--> gone
  *
  * INVARIANTS
- * Q1 At most one task is running on a register.  A register's seat keeps the proposer of the last
- *	  one and what it may go on with in one round (R11); it is thrown away with them together, so a
- *	  proposer's number is never used by two (R1): numbers come from a counter in shared memory.
+ * Q1 At most one task is running on a register.  A register's seat keeps its proposer and what that
+ *	  may go on with in one round (R11).  Numbers of proposers come from a counter in shared memory
+ *	  (R1).  A seat that is given to another register takes its proposer along, with its counter,
+ *	  so that a registrar needs no more numbers than it has seats.
  * Q2 All running tasks are of the set of acceptors in use: when that changes, each is told.
  * Q3 An answer is given to the task that asked, if it is still there; it knows by itself which of
  *	  its requests that answers.
  * Q4 Every task has a deadline.
  * Q5 A callback is called once, never from within the function that was given it.
+ * Q6 Collecting waits for everybody, and nobody waits for it: another operation on the register
+ *	  ends it.
  *
  * What a crash leaves: register.h, "a crash leaves ... of a proposer".
  */
@@ -45,6 +48,7 @@
 #define SEATS 4096				/* registers that are remembered for the one-round path */
 #define SEAT_VALUE_MAX 8192		/* longer values are not */
 #define SILENCE_MS 500			/* without any progress: tried again, and a newer set looked for */
+#define SILENCE_DOUBLED 3		/* at most so often: an overloaded server needs longer */
 #define ASK_CONFIG_PAUSE_MS 200
 
 typedef struct Seat
@@ -84,12 +88,12 @@ struct ConcordTask
 typedef struct Transfer
 {
 	bool		active;
+	uint64		number;			/* Q3, as a task's */
 	ConcordTransfer core;
 	uint32		send_to;
 	List	   *names[CONCORD_ACCEPTORS_JOINT]; /* that each has listed, of text * */
 	MemoryContext context;
 	int64		deadline;
-	int64		retry_at;
 	ConcordTransferDone done;
 	void	   *arg;
 } Transfer;
@@ -115,7 +119,7 @@ static Transfer transfer;
 static void handle(ConcordTask *task, ConcordNext next);
 
 /*
- * The set under which a register is decided: of the register of configurations the old set alone
+ * The set under which a register is decided: of those that decide configurations the old set alone
  * (membership.c, B2).
  */
 static ConcordConfig
@@ -123,8 +127,8 @@ set_for(const char *name, size_t len)
 {
 	ConcordConfig config = current;
 
-	if (len == strlen(CONCORD_PREFIX_CONFIGURATION) &&
-		memcmp(name, CONCORD_PREFIX_CONFIGURATION, len) == 0)
+	if (len > strlen(CONCORD_PREFIX_CONFIGURATION) &&
+		memcmp(name, CONCORD_PREFIX_CONFIGURATION, strlen(CONCORD_PREFIX_CONFIGURATION)) == 0)
 		config.new_set = 0;
 	return config;
 }
@@ -149,13 +153,16 @@ forget_ahead(Seat *seat)
 	memset(&seat->ahead, 0, sizeof(seat->ahead));
 }
 
-/* Q1 */
-static void
+/* Q1; returns its proposer. */
+static ConcordProposer
 drop_seat(Seat *seat)
 {
+	ConcordProposer proposer = seat->proposer;
+
 	forget_ahead(seat);
 	dlist_delete(&seat->lru);
 	hash_search(seats, seat->name, HASH_REMOVE, NULL);
+	return proposer;
 }
 
 static Seat *
@@ -169,14 +176,14 @@ take_seat(const char *name, size_t len)
 	seat = hash_search(seats, key, HASH_FIND, NULL);
 	if (seat == NULL)
 	{
+		ConcordProposer proposer = {.incarnation = ConcordShared->incarnation,.node = self};
+
 		if (hash_get_num_entries(seats) >= SEATS && !dlist_is_empty(&free_seats))
-			drop_seat(dlist_tail_element(Seat, lru, &free_seats));
+			proposer = drop_seat(dlist_tail_element(Seat, lru, &free_seats));
+		else
+			proposer.proposer = concord_desk_proposer();
 		seat = hash_search(seats, key, HASH_ENTER, &found);
-		memset(&seat->proposer, 0, sizeof(seat->proposer));
-		seat->proposer.incarnation = ConcordShared->incarnation;
-		seat->proposer.node = self;
-		seat->proposer.proposer = concord_desk_proposer();
-		seat->proposer.counter = highest_counter;
+		seat->proposer = proposer;
 		memset(&seat->ahead, 0, sizeof(seat->ahead));
 		seat->data = NULL;
 		seat->running = NULL;
@@ -221,6 +228,8 @@ concord_quorum_start(const char *name, size_t name_len, ConcordOperation op, int
 	task->arg = arg;
 	task->deadline = concord_quorum_ms() + timeout_ms;
 	task->seat = take_seat(name, name_len);
+	if (task->seat->running != NULL && task->seat->running->op == CONCORD_COLLECT)
+		(void) concord_proposal_give_up(&task->seat->running->proposal);	/* Q6 */
 	dlist_push_tail(&pending, &task->node);
 	MemoryContextSwitchTo(old);
 	active++;
@@ -246,6 +255,20 @@ keep_ahead(Seat *seat, const ConcordAhead *ahead)
 	seat->ahead.value.data = seat->data;
 }
 
+/*
+ * A read that found in one round what its proposer wrote last: nobody was asked to promise
+ * anything, so what that may go on with is good still.
+ */
+static bool
+only_looked(const ConcordTask *task)
+{
+	const ConcordProposal *p = &task->proposal;
+
+	return p->op == CONCORD_READ && p->rounds == 1 && p->result == CONCORD_RESULT_OK &&
+		p->value.kind == CONCORD_VALUE_SET &&
+		p->value.version == task->seat->ahead.value.version;
+}
+
 static void
 finish(ConcordTask *task)
 {
@@ -261,14 +284,16 @@ finish(ConcordTask *task)
 	if (task->running)
 	{
 		highest_counter = Max(highest_counter, seat->proposer.counter);
-		keep_ahead(seat, &task->proposal.ahead);
+		if (!only_looked(task))
+			keep_ahead(seat, &task->proposal.ahead);
 		seat->running = NULL;
 	}
 	leave_seat(seat);
 	outcome.no_majority = outcome.result == CONCORD_RESULT_FAILED ||
 		outcome.result == CONCORD_RESULT_UNKNOWN;
 	active--;
-	task->done(&outcome, task->arg);
+	if (task->done != NULL)
+		task->done(&outcome, task->arg);
 	MemoryContextDelete(task->context);
 }
 
@@ -285,7 +310,7 @@ handle(ConcordTask *task, ConcordNext next)
 			break;
 		case CONCORD_NEXT_SEND:
 			task->send_to = task->proposal.config.old_set | task->proposal.config.new_set;
-			task->retry_at = now + SILENCE_MS;
+			task->retry_at = now + (SILENCE_MS << Min(task->proposal.attempts, SILENCE_DOUBLED));
 			break;
 		case CONCORD_NEXT_BACK_OFF:
 			task->send_to = 0;
@@ -308,7 +333,8 @@ static void
 start_task(ConcordTask *task)
 {
 	Seat	   *seat = task->seat;
-	ConcordAhead *ahead = seat->ahead.ballot.counter > 0 ? &seat->ahead : NULL;
+	ConcordAhead *ahead = seat->ahead.ballot.counter > 0 && task->op != CONCORD_READ ?
+		&seat->ahead : NULL;
 	ConcordConfig config;
 
 	dlist_delete(&task->node);
@@ -329,7 +355,8 @@ start_task(ConcordTask *task)
 	handle(task, concord_proposal_start(&task->proposal, &seat->proposer, &config, task->op,
 										task->expected, task->data, task->len, ahead,
 										pg_prng_uint64(&pg_global_prng_state)));
-	forget_ahead(seat);			/* it is used up, or of no use */
+	if (task->op != CONCORD_READ)
+		forget_ahead(seat);		/* it is used up, or of no use; else see finish() */
 }
 
 static ConcordTask *
@@ -400,7 +427,7 @@ concord_batch_make(int node_id, size_t *len, ConcordSent **sent, int *nsent)
 			concord_transfer_request(&transfer.core, i, &request);
 			concord_put_request(&w, &request);
 			transfer.send_to &= ~(UINT32_C(1) << i);
-			(*sent)[n++] = (ConcordSent) {0, i};
+			(*sent)[n++] = (ConcordSent) {transfer.number, i};
 		}
 		dlist_foreach(iter, &running)
 		{
@@ -434,19 +461,22 @@ static void
 take_answer(ConcordTask *task, const ConcordAnswer *answer)
 {
 	MemoryContext old = MemoryContextSwitchTo(task->context);
+	ConcordProposal *p = &task->proposal;
 	ConcordAnswer kept = *answer;
+	void	   *copy = NULL;
 
 	/* the proposal points to the value as long as it lives */
 	if (answer->value.len > 0)
 	{
-		void	   *copy = palloc_extended(answer->value.len, MCXT_ALLOC_HUGE);
-
+		copy = palloc_extended(answer->value.len, MCXT_ALLOC_HUGE);
 		memcpy(copy, answer->value.data, answer->value.len);
 		kept.value.data = copy;
 	}
-	handle(task, concord_proposal_answer(&task->proposal, &kept));
+	handle(task, concord_proposal_answer(p, &kept));
 	if (answer->kind == CONCORD_ANSWER_STRANGER)
 		concord_quorum_ask_config();
+	if (copy != NULL && p->base.data != copy && p->proposed.data != copy && p->value.data != copy)
+		pfree(copy);
 	MemoryContextSwitchTo(old);
 }
 
@@ -464,13 +494,18 @@ end_transfer(bool ok)
 	MemoryContextDelete(ended.context);
 }
 
+/* R9: a list that was made for another transfer may lack what was written since. */
+static bool
+is_transfers(const ConcordSent *sent)
+{
+	return transfer.active && sent->task == transfer.number;
+}
+
 static void
 take_transfer_answer(int index, const ConcordAnswer *answer, List *names)
 {
 	ConcordNext next;
 
-	if (!transfer.active)
-		return;
 	if (answer->kind == CONCORD_ANSWER_ENLISTED && transfer.names[index] == NIL)
 		transfer.names[index] = names;
 	next = concord_transfer_answer(&transfer.core, answer);
@@ -524,10 +559,10 @@ concord_batch_answered(ConcordSent *sent, int nsent, const ConcordReply *reply)
 			names = read_names(&r);
 		if (r.failed)
 			break;
-		task = sent[i].task != 0 ? find_task(sent[i].task) : NULL;
+		task = find_task(sent[i].task);
 		if (task != NULL)
 			take_answer(task, &answer);
-		else if (sent[i].task == 0)
+		else if (is_transfers(&sent[i]))
 			take_transfer_answer(sent[i].index, &answer, names);
 	}
 	if (!r.failed && concord_get(&r, 1) == 1)
@@ -551,7 +586,7 @@ concord_batch_lost(ConcordSent *sent, int nsent)
 		if (task != NULL)
 			task->send_to |= concord_proposal_missing(&task->proposal) &
 				(UINT32_C(1) << sent[i].index);
-		else if (sent[i].task == 0 && transfer.active)
+		else if (is_transfers(&sent[i]))
 			transfer.send_to |= UINT32_C(1) << sent[i].index;
 	}
 	pfree(sent);
@@ -585,9 +620,12 @@ adopt(const ConcordConfig *config)
 	}
 }
 
-static void
+/* G4 of configuration.c: false if it could not be stored, so must not be used. */
+static bool
 store(const ConcordConfig *config)
 {
+	volatile bool stored = true;
+
 	StartTransactionCommand();
 	AcceptInvalidationMessages();
 	PG_TRY();
@@ -599,7 +637,7 @@ store(const ConcordConfig *config)
 	}
 	PG_CATCH();
 	{
-		/* it is in use all the same; G3 */
+		stored = false;
 		MemoryContextSwitchTo(ConcordTurnContext);
 		EmitErrorReport();
 		FlushErrorState();
@@ -607,15 +645,14 @@ store(const ConcordConfig *config)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(ConcordTurnContext);
+	return stored;
 }
 
 void
 concord_quorum_decided(const ConcordConfig *config)
 {
-	if (config->version <= current.version)
-		return;
-	adopt(config);
-	store(config);
+	if (config->version > current.version && store(config))
+		adopt(config);
 }
 
 static void
@@ -667,6 +704,7 @@ concord_quorum_transfer(const ConcordConfig *joint, int timeout_ms, ConcordTrans
 	Assert(!transfer.active);
 	memset(&transfer, 0, sizeof(transfer));
 	transfer.active = true;
+	transfer.number = ++last_number;
 	transfer.context = AllocSetContextCreate(ConcordQuorumContext, "concord transfer",
 											 ALLOCSET_DEFAULT_SIZES);
 	transfer.done = done;
@@ -710,11 +748,12 @@ concord_quorum_sync(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	AcceptInvalidationMessages();
 	map = concord_map();
-	member = map->membership == CONCORD_MEMBER;
+	/* what the seats keep may belong to another cluster: a new process has none of it */
+	member = map->membership == CONCORD_MEMBER &&
+		(self == 0 ||
+		 (self == map->self && memcmp(&cluster, &map->cluster_id, UUID_LEN) == 0));
 	if (member)
 	{
-		if (memcmp(&cluster, &map->cluster_id, UUID_LEN) != 0 || self != map->self)
-			memset(&current, 0, sizeof(current));
 		cluster = map->cluster_id;
 		self = map->self;
 		authority = map->authority;

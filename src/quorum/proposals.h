@@ -35,7 +35,8 @@ extern void concord_quorum_begin(MemoryContext context);
 
 /*
  * Takes over the map's nodes, and the set of acceptors from this node's table if it has a newer
- * one.  Outside a transaction.  False if this database is no member (any more).
+ * one.  Outside a transaction.  False if this database is no member, or that of another cluster
+ * than before: then the process must end.
  */
 extern bool concord_quorum_sync(void);
 
@@ -65,7 +66,7 @@ extern void concord_quorum_ask_config(void);
 
 /*
  * Begins an operation: at most one at a time is under way on a register, others of it wait for
- * their turn.  The name and data are copied.  It is given up after timeout_ms.
+ * their turn.  The name and data are copied.  It is given up after timeout_ms.  done may be NULL.
  */
 extern void concord_quorum_start(const char *name, size_t name_len, ConcordOperation op,
 								 int64 expected, const void *data, uint32 len, int timeout_ms,

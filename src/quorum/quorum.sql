@@ -62,6 +62,11 @@ CREATE FUNCTION concord._acceptor(cluster uuid, renew boolean, OUT generation in
 COMMENT ON FUNCTION concord._acceptor(uuid, boolean) IS
 	'this node''s identity as an acceptor; renew: makes a new one, with nothing promised, before it joins the acceptors; raises 55006 if it is one by the newest set it knows, 25006, 55000, 42501';
 
+CREATE FUNCTION concord._acceptors_suffice(removed name) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_acceptors_suffice';
+COMMENT ON FUNCTION concord._acceptors_suffice(name) IS
+	'whether a majority of the acceptors is left without a node';
+
 CREATE FUNCTION concord._found_configuration() RETURNS void
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'concord_found_configuration';
 COMMENT ON FUNCTION concord._found_configuration() IS

@@ -55,10 +55,20 @@ concord_check_quorum_name(const char *kind, const char *name)
 static void
 check_answer(const char *name, const ConcordDeskAnswer *answer)
 {
+	static const char unanswered[] =
+		"No majority of the acceptors answered in time, or others changed it since.";
+	static const char unknowing[] =
+		"The registrar of this database ended, or does not answer.";
+
+	if (answer->result == CONCORD_RESULT_FAILED && !answer->no_majority)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the registrar of this database does not answer"),
+				 errdetail("Nothing was changed."),
+				 errhint("concord.check_cluster() tells why.")));
 	if (answer->result == CONCORD_RESULT_FAILED)
 		ereport(ERROR,
-				(errcode(answer->no_majority ? ERRCODE_CONCORD_NO_MAJORITY :
-						 ERRCODE_CONNECTION_FAILURE),
+				(errcode(ERRCODE_CONCORD_NO_MAJORITY),
 				 errmsg("no majority of the acceptors answered for register \"%s\"", name),
 				 errdetail("Nothing was changed."),
 				 errhint("concord.acceptors tells which nodes they are.")));
@@ -66,7 +76,7 @@ check_answer(const char *name, const ConcordDeskAnswer *answer)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 				 errmsg("it is not known whether register \"%s\" was changed", name),
-				 errdetail("No majority of the acceptors answered in time, or others changed it since."),
+				 errdetail("%s", answer->no_majority ? unanswered : unknowing),
 				 errhint("Read it with concord.register_get().")));
 }
 

@@ -3,8 +3,8 @@
  *		The registrar of one member database: its process and its loop.
  *
  * WHAT: takes what sessions put on its desk, runs the operations on registers
- * (quorum/proposals.c), and changes the set of acceptors where this node is the authority
- * (quorum/membership.c).
+ * (quorum/proposals.c), changes the set of acceptors where this node is the authority
+ * (quorum/membership.c), and looks after what is left over (quorum/leftovers.c).
  *
  * INVARIANTS
  * T1 Nothing is waited for but the latch and the acceptors' connections, all at once.
@@ -23,6 +23,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "quorum/desk.h"
+#include "quorum/leftovers.h"
 #include "quorum/membership.h"
 #include "quorum/proposals.h"
 #include "storage/ipc.h"
@@ -62,11 +63,14 @@ turn(int64 *sync_at)
 			proc_exit(0);		/* not a member any more; the worker knows what to do */
 	}
 	concord_desk_serve();
-	next = concord_membership_turn();
-	next = Min(next, *sync_at);
 	wish = concord_clerk_turn();
-	next = Min(next, wish);
+	next = Min(wish, *sync_at);
 	wish = concord_quorum_turn();
+	next = Min(next, wish);
+	/* these two go on from what an answer has brought, and come back at once if they ask more */
+	wish = concord_membership_turn();
+	next = Min(next, wish);
+	wish = concord_leftovers_turn();
 	return Min(next, wish);
 }
 

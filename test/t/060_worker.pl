@@ -131,13 +131,13 @@ $cluster->node('b')->restart;
 my $one =
   q(SELECT string_agg(datname, ' ') FROM pg_stat_activity WHERE backend_type = 'pg_concord worker');
 $cluster->await_sql('b', $one, qr/^(aaa|app)$/, 'one slot, one worker');
+$cluster->is_sql('b', 'DROP DATABASE aaa', '', 'the other goes', dbname => 'postgres');
+$cluster->await_sql('b', $one, 'app', 'a slot that becomes free is found', 30);
+worker_is('ok', 'with a slot there is one');
 $cluster->await_sql(
 	'b', q(SELECT status FROM concord.check_cluster() WHERE node = 'b' AND item = 'registrar'),
 	'error', 'the doctor reports that there is no registrar');
 $cluster->expect_error('b', q(SELECT * FROM concord.register_get('x')), '55000', qr/registrar/, 'nor are there registers');
-$cluster->is_sql('b', 'DROP DATABASE aaa', '', 'the other goes', dbname => 'postgres');
-$cluster->await_sql('b', $one, 'app', 'a slot that becomes free is found', 30);
-worker_is('ok', 'with a slot there is one');
 $cluster->node('b')
   ->append_conf('postgresql.conf', "max_worker_processes = 8\nmax_logical_replication_workers = 4");
 $cluster->node('b')->restart;

@@ -109,6 +109,7 @@ main(void)
 	test_register();
 	test_lock();
 	test_lock_property();
+	test_register_bytes();
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed == 0 ? 0 : 1;
 }

@@ -45,5 +45,6 @@ extern void test_token_property(void);
 extern void test_register(void);
 extern void test_lock(void);
 extern void test_lock_property(void);
+extern void test_register_bytes(void);
 
 #endif							/* CONCORD_TEST_UNIT_H */
