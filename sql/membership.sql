@@ -458,6 +458,8 @@ SELECT concord._join_outcome(gen_random_uuid()), concord._join_outcome(gen_rando
 SELECT concord._join_outcome(gen_random_uuid(), gen_random_uuid());
 SELECT concord._join_outcome(NULL);
 RESET ROLE;
+-- (the map's lock may be held for a moment)
+CALL await($$concord._join_outcome((SELECT join_nonce FROM concord.map_node WHERE node = 'b')) <> 'in progress'$$);
 SELECT concord._join_outcome((SELECT join_nonce FROM concord.map_node WHERE node = 'b'));
 \set VERBOSITY terse
 SELECT concord._join('00000000-0000-0000-0000-000000000000', 1, 7, 'x', gen_random_uuid(), '{}');
