@@ -16,7 +16,7 @@ my $cluster = ConcordTest->new(
 	streaming => ['b'],
 	conf      => "concord.register_timeout = 20s\nconcord.connect_timeout = 5s\nautovacuum = off");
 
-my $registers = 100;
+my $registers = 40;
 my $generation = 0;
 
 # All registers get new values.
