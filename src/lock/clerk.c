@@ -45,6 +45,7 @@
 #define RETRY_MS 100
 #define DAMAGED_MS 5000
 #define IDLE_MS 60000			/* after which a free lock's register is deleted */
+#define TIDY_MS 1000			/* how often such are looked for */
 #define OPERATION_MS 5000
 #define NOTICE_MS 5000
 #define NEWS_SQL "SELECT concord._lock_news($1::pg_catalog.bytea)"
@@ -88,10 +89,14 @@ typedef struct LockName
 static MemoryContext clerk_context;
 static HTAB *names;
 static Local **locals;			/* by the index of the shared entry */
+static int *to_wake;			/* procnos of sessions, until the shared table's lock is released */
+static int	nto_wake;
 static uint64 sequence;			/* of what happens here */
 static bool begun = false;
 static uint64 seen_changes;		/* of the keeper */
 static int64 limit_us;			/* the first end of a lock's own limit, or before it */
+static int	nlocals;
+static int64 walk_at;			/* when a name wants to be worked on by itself, or before it */
 
 static void work(LockName *name);
 
@@ -200,7 +205,28 @@ add_local(int index, const ConcordHolding *entry, bool unsure)
 	dlist_push_tail(&name->locals, &local->node);
 	name->idle_at = 0;
 	locals[index] = local;
+	nlocals++;
 	return local;
+}
+
+/* Whoever is woken looks at his entry at once: so after the shared table's lock was released. */
+static void
+wake_later(int procno)
+{
+	if (procno < 0)
+		return;
+	if (nto_wake < ConcordHoldings->size)
+		to_wake[nto_wake++] = procno;
+	else
+		SetLatch(concord_procno_latch(procno));
+}
+
+static void
+wake_all(void)
+{
+	for (int i = 0; i < nto_wake; i++)
+		SetLatch(concord_procno_latch(to_wake[i]));
+	nto_wake = 0;
 }
 
 /* The shared table's lock is held exclusively. */
@@ -216,17 +242,16 @@ free_entry(Local *local, ConcordHolding *entry)
 	entry->queued = false;
 	dlist_push_head(&ConcordHoldings->free, &entry->node);
 	locals[local->index] = NULL;
+	nlocals--;
 	dlist_delete(&local->node);
 	pfree(local);
-	if (procno >= 0)
-		SetLatch(concord_procno_latch(procno));
+	wake_later(procno);
 }
 
 static void
 wake(const ConcordHolding *entry)
 {
-	if (entry->pid != 0)
-		SetLatch(concord_procno_latch(entry->procno));
+	wake_later(entry->pid != 0 ? entry->procno : -1);
 }
 
 /* Takes what sessions have changed, and what other nodes have said. */
@@ -290,6 +315,7 @@ take_queue(void)
 		hash_seq_init(&scan, names);
 		while ((name = hash_seq_search(&scan)) != NULL)
 			name->poll_at = 0;
+		walk_at = 0;
 	}
 	foreach(lc, changed)
 	{
@@ -450,6 +476,7 @@ settle(LockName *name)
 		}
 	}
 	LWLockRelease(ConcordHoldings->lock);
+	wake_all();
 }
 
 /* ---------------------------------------------------------------- telling other nodes */
@@ -555,7 +582,9 @@ was_written(const ConcordTaskOutcome *outcome, void *arg)
 	else
 	{
 		pfree(name->next.request);
-		if (outcome->result != CONCORD_RESULT_MISMATCH)
+		if (unknown)
+			name->retry_at = 0;	/* others were faster: their value is learned at once */
+		else if (outcome->result != CONCORD_RESULT_MISMATCH)
 			name->retry_at = concord_quorum_ms() + RETRY_MS;
 		else if (!know(name, &outcome->value))
 			name->retry_at = concord_quorum_ms() + DAMAGED_MS;
@@ -631,17 +660,13 @@ was_deleted(const ConcordTaskOutcome *outcome, void *arg)
 	work(name);
 }
 
-/* Nobody here wants it any more: if nobody anywhere does, its register goes (L6). */
+/* Nobody here has wanted it for a while: if nobody anywhere does, its register goes (L6). */
 static void
-let_go(LockName *name, int64 now)
+let_go(LockName *name)
 {
 	char		full[CONCORD_NAME_MAX + 8];
 	size_t		len;
 
-	if (name->idle_at == 0)
-		name->idle_at = now;
-	if (now - name->idle_at < IDLE_MS)
-		return;
 	if (name->seen == 0 || name->state.version == 0 || !concord_lock_idle(&name->state))
 	{
 		drop_name(name);
@@ -777,21 +802,34 @@ must_read(LockName *name, int64 now)
 	return false;
 }
 
+/* When is it to be looked at, if nothing happens?  (The end of an operation is something.) */
 static void
-work(LockName *name)
+look_again(LockName *name, int64 now)
 {
-	int64		now = concord_quorum_ms();
+	int64		at = PG_INT64_MAX;
+
+	if (name->busy)
+		return;
+	if (dlist_is_empty(&name->locals))
+	{
+		if (name->idle_at == 0)
+			name->idle_at = now;
+		at = name->idle_at + IDLE_MS + TIDY_MS;
+		at -= at % TIDY_MS;		/* many in one walk */
+	}
+	else if (name->again)
+		at = name->retry_at;
+	else if (name->waiting)
+		at = name->poll_at;
+	walk_at = Min(walk_at, Max(at, now + 1));
+}
+
+static void
+work_on(LockName *name, int64 now)
+{
 	dlist_iter	iter;
 	int			max;
 
-	if (name->busy || !name->again || name->retry_at > now)
-		return;					/* R1 */
-	name->again = false;
-	if (dlist_is_empty(&name->locals))
-	{
-		let_go(name, now);
-		return;
-	}
 	look_at_entries(name);
 	name->next = name->state;
 	name->next.request = make_room(name->context, CONCORD_LOCK_SIZE(name->state.n),
@@ -818,6 +856,25 @@ work(LockName *name)
 		start_read(name);
 	else
 		settle(name);
+}
+
+static void
+work(LockName *name)
+{
+	int64		now = concord_quorum_ms();
+	bool		ripe = !name->busy && name->again && name->retry_at <= now; /* R1 */
+	bool		idle = dlist_is_empty(&name->locals);
+
+	if (ripe)
+		name->again = false;
+	if (ripe && idle && name->idle_at != 0 && now - name->idle_at >= IDLE_MS)
+	{
+		let_go(name);			/* it may be gone */
+		return;
+	}
+	if (ripe && !idle)
+		work_on(name, now);
+	look_again(name, now);
 }
 
 /* ---------------------------------------------------------------- the turn */
@@ -865,6 +922,26 @@ end_limited(void)
 		}
 	}
 	LWLockRelease(ConcordHoldings->lock);
+	wake_all();
+}
+
+/* Works on all names whose time has come.  What sessions, nodes and answers say is done at once. */
+static void
+walk(int64 now)
+{
+	HASH_SEQ_STATUS scan;
+	LockName   *name;
+
+	walk_at = PG_INT64_MAX;
+	hash_seq_init(&scan, names);
+	while ((name = hash_seq_search(&scan)) != NULL)
+	{
+		if (concord_keeper_changes() != seen_changes || (name->waiting && name->poll_at <= now) ||
+			(dlist_is_empty(&name->locals) && name->idle_at != 0 &&
+			 now - name->idle_at >= IDLE_MS))
+			name->again = true;
+		work(name);
+	}
 }
 
 int64
@@ -873,9 +950,6 @@ concord_clerk_turn(void)
 	int64		now = concord_quorum_ms();
 	int64		next;
 	int64		wish;
-	bool		wanted = false;
-	HASH_SEQ_STATUS scan;
-	LockName   *name;
 
 	if (concord_quorum_self() == 0)
 		return PG_INT64_MAX;	/* the map was not read yet */
@@ -883,25 +957,11 @@ concord_clerk_turn(void)
 		take_over();
 	end_limited();
 	take_queue();
-	next = limit_us == PG_INT64_MAX ? limit_us : limit_us / 1000 + 1;
-	hash_seq_init(&scan, names);
-	while ((name = hash_seq_search(&scan)) != NULL)
-	{
-		if (!dlist_is_empty(&name->locals))
-			wanted = true;
-		if (concord_keeper_changes() != seen_changes || (name->waiting && name->poll_at <= now) ||
-			(dlist_is_empty(&name->locals) && now - name->idle_at >= IDLE_MS))
-			name->again = true;
-		work(name);
-		if (dlist_is_empty(&name->locals))
-			continue;
-		if (name->retry_at > now && name->again)
-			next = Min(next, name->retry_at);
-		if (name->waiting)
-			next = Min(next, Max(name->poll_at, now + 1));
-	}
+	if (concord_keeper_changes() != seen_changes || walk_at <= now)
+		walk(now);
+	next = Min(walk_at, limit_us == PG_INT64_MAX ? limit_us : limit_us / 1000 + 1);
 	seen_changes = concord_keeper_changes();
-	wish = concord_keeper_turn(wanted);
+	wish = concord_keeper_turn(nlocals > 0);
 	next = Min(next, wish);
 	return concord_keeper_changes() != seen_changes ? now : next;
 }
@@ -918,5 +978,6 @@ concord_clerk_begin(MemoryContext context)
 	clerk_context = context;
 	names = hash_create("concord locks", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	locals = MemoryContextAllocZero(context, Max(ConcordHoldings->size, 1) * sizeof(Local *));
+	to_wake = MemoryContextAlloc(context, Max(ConcordHoldings->size, 1) * sizeof(int));
 	concord_keeper_begin(context);
 }

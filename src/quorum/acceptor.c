@@ -632,6 +632,16 @@ watch_flush(void)
 }
 #endif
 
+/* What the acceptor's lock must be held in for a batch (A1). */
+static LOCKMODE
+mode_for(const ConcordAcceptor *acceptor, const BatchItem *items, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (needs_exclusive(acceptor, &items[i].request))
+			return ExclusiveLock;
+	return ShareLock;
+}
+
 Datum
 concord_registers(PG_FUNCTION_ARGS)
 {
@@ -646,6 +656,7 @@ concord_registers(PG_FUNCTION_ARGS)
 	LOCKMODE	mode = ShareLock;
 	uint64		config;
 	bool		changed = false;
+	static uint64 known_config = 0; /* when this process looked last; 0: it has to look */
 
 	concord_require_writable("concord._registers()");
 	concord_require_node_role();
@@ -653,15 +664,16 @@ concord_registers(PG_FUNCTION_ARGS)
 	items = read_batch(bytes, &n);
 	bound_waiting();
 
-	/* what needs more is found before the lock: what is known can only become newer */
+	/* what needs more is found before the lock: what is known becomes older only when renewed */
 	rel = open_table("acceptor", RowExclusiveLock);
-	if (!read_acceptor(rel, map, &acceptor, &tuple))
+	acceptor.config = known_config;
+	known_config = 0;
+	if (acceptor.config == 0 && !read_acceptor(rel, map, &acceptor, &tuple))
 		mode = ExclusiveLock;
-	for (int i = 0; i < n; i++)
-		if (needs_exclusive(&acceptor, &items[i].request))
-			mode = ExclusiveLock;
+	if (mode == ShareLock)
+		mode = mode_for(&acceptor, items, n);
 	tuple = load_acceptor(rel, map, &acceptor, mode);
-	if (tuple == NULL)
+	if (tuple == NULL || (mode == ShareLock && mode_for(&acceptor, items, n) != mode))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the acceptor has just been renewed")));
@@ -688,6 +700,8 @@ concord_registers(PG_FUNCTION_ARGS)
 	bytes = write_answers(items, n);
 	table_close(registers, NoLock);
 	table_close(rel, NoLock);
+	if (!changed)
+		known_config = acceptor.config; /* committed, as it was read under the lock */
 	PG_RETURN_BYTEA_P(bytes);
 }
 

@@ -35,9 +35,13 @@
 #include "utils/wait_event.h"
 
 #define STEPS_SQL "SELECT concord._registers($1)"
+#define SETTINGS_SQL \
+	"SELECT pg_catalog.set_config('synchronous_commit', 'local', false), " \
+	"pg_catalog.set_config('concord.track', 'off', false)"
 #define RECONNECT_MIN_MS 50
 #define RECONNECT_MAX_MS 2000
 #define LONGEST_WAIT_MS 60000
+#define EVENTS 16				/* taken at a time; those left come with the next wait */
 
 typedef struct Call
 {
@@ -70,6 +74,7 @@ typedef struct Contact
 	int			nsent;
 	int			set_position;
 	int			set_events;
+	int			looks;			/* how often its socket is to be read before the next wait */
 } Contact;
 
 static dlist_head nodes;		/* of Contact */
@@ -138,6 +143,7 @@ close_link(Contact *node)
 	MemoryContextReset(node->context);
 	node->link = NULL;
 	node->connected = false;
+	node->looks = 0;
 	node->set_position = -1;
 	node->deadline = 0;
 	node->sent = NULL;
@@ -321,8 +327,11 @@ send_next(Contact *node)
 static void
 advance(Contact *node)
 {
-	if (node->link == NULL)
+	int			looks = node->looks;
+
+	if (node->link == NULL || (node->connected && looks == 0))
 		return;
+	node->looks = 0;
 	switch (concord_link_advance(node->link))
 	{
 		case CONCORD_LINK_CONNECTING:
@@ -334,9 +343,13 @@ advance(Contact *node)
 				node->connected = true;
 				node->deadline = 0;
 				wait_set_stale = true;
+				/* once, not with each batch; what it does not know it does without */
+				concord_quorum_call(node->node_id, SETTINGS_SQL, 0, NULL,
+									concord_connect_timeout_ms, NULL, NULL);
 			}
 			break;
 		case CONCORD_LINK_BUSY:
+			node->looks = looks > 0 ? looks - 1 : 0;
 			break;
 		case CONCORD_LINK_ANSWERED:
 			node->connected = true;
@@ -478,29 +491,48 @@ build_wait_set(void)
 	wait_set_stale = false;
 }
 
-static void
+/* False if a link has failed while it was sent to: there is nothing to wait for then. */
+static bool
 update_wait_set(void)
 {
 	dlist_iter	iter;
+	bool		all_well = true;
 
 	if (wait_set == NULL || wait_set_stale)
-	{
 		build_wait_set();
-		return;
-	}
 	dlist_foreach(iter, &nodes)
 	{
 		Contact	   *node = dlist_container(Contact, node, iter.cur);
 		int			events;
 
-		if (node->set_position < 0)
+		if (node->link == NULL)
 			continue;
-		(void) concord_link_socket(node->link, &events);
-		if (events != node->set_events && events != 0)
+		if (concord_link_socket(node->link, &events) == PGINVALID_SOCKET)
+		{
+			node->looks = 1;
+			all_well = false;
+		}
+		if (node->set_position >= 0 && events != node->set_events && events != 0)
 		{
 			ModifyWaitEvent(wait_set, node->set_position, events, NULL);
 			node->set_events = events;
 		}
+	}
+	return all_well;
+}
+
+/* A latch that is set hides what the sockets have: answers that may be there are looked for. */
+static void
+expect_answers(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &nodes)
+	{
+		Contact	   *node = dlist_container(Contact, node, iter.cur);
+
+		if (node->sent != NULL || node->calling != NULL)
+			node->looks = 1;
 	}
 }
 
@@ -508,17 +540,27 @@ void
 concord_quorum_wait(int64 until)
 {
 	static uint32 wait_event = 0;
-	WaitEvent	event;
+	WaitEvent	events[EVENTS];
+	int			n;
 	int64		timeout = Max(0, Min(until - concord_quorum_ms(), LONGEST_WAIT_MS));
 
 	if (wait_event == 0)
 		wait_event = concord_wait_event("ConcordRegistrarMain");
-	update_wait_set();
-	if (WaitEventSetWait(wait_set, (long) timeout, &event, 1, wait_event) == 1 &&
-		(event.events & WL_LATCH_SET))
+	if (!update_wait_set())
+		timeout = 0;
+	n = WaitEventSetWait(wait_set, (long) timeout, events, EVENTS, wait_event);
+	if (timeout == 0)
 		ResetLatch(MyLatch);
-	else if (timeout == 0)
-		ResetLatch(MyLatch);
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			expect_answers();
+		}
+		else if (events[i].user_data != NULL)
+			((Contact *) events[i].user_data)->looks = 2;	/* TLS may have more than it shows */
+	}
 }
 
 void

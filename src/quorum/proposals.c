@@ -303,6 +303,8 @@ handle(ConcordTask *task, ConcordNext next)
 {
 	int64		now = concord_quorum_ms();
 
+	if (next == CONCORD_NEXT_WAIT)
+		return;					/* a late answer does not end a backoff either */
 	task->backing_off = false;
 	switch (next)
 	{

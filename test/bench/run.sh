@@ -2,7 +2,7 @@
 # run.sh
 #	Benches of pg_concord next to what a user would pick instead, on three throw-away servers.
 #
-#	test/bench/run.sh [bench ...]		default: routed transfer xact_lock session calls
+#	test/bench/run.sh [bench ...]		default: routed transfer xact_lock session calls lease
 #	SAVE=1								writes the report to test/bench/RESULTS.md
 #	ROUNDS=7 SLICE=2					rounds of each case, seconds of a contestant's slice in a round
 #	OTHERS_MAX=10 QUIET_WAIT=10			percent of the processors that others may use during a slice; seconds to wait for that
@@ -21,7 +21,7 @@ BENCH_HOME=$(cd "$(dirname "$0")" && pwd)
 . "$BENCH_HOME/lib/measure.sh"
 set -eu -o pipefail
 
-[ $# -gt 0 ] || set -- routed transfer xact_lock session calls
+[ $# -gt 0 ] || set -- routed transfer xact_lock session calls lease
 for bench in "$@"; do
 	[ -f "$BENCH_HOME/$bench/bench.sh" ] || die "there is no bench \"$bench\""
 	# shellcheck disable=SC1090

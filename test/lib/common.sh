@@ -79,7 +79,7 @@ install_packages() {
 
 	log=$(mktemp)
 	apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qy "$@" >>"$log" 2>&1 </dev/null; }
-	# No package starts a service, now or when the machine starts: Debian's PgBouncer would do both.  A
+	# No package starts a service, now or when the machine starts: Debian's PgBouncer and etcd would do both.  A
 	# policy that the machine has already is left as it is.
 	install_quietly() (
 		ours=''
@@ -92,6 +92,8 @@ install_packages() {
 		apt install --no-install-recommends "${missing[@]}" || exit
 		[[ " ${missing[*]} " != *' pgbouncer '* ]] ||
 			"${as_root[@]}" update-rc.d pgbouncer disable >>"$log" 2>&1 || true
+		[[ " ${missing[*]} " != *' etcd-server '* ]] ||
+			"${as_root[@]}" update-rc.d etcd disable >>"$log" 2>&1 || true
 	)
 	apt update
 	if [ -n "$no_server" ]; then

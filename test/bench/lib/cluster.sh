@@ -15,6 +15,7 @@
 
 NODES=(a b c)
 STANDBYS=()					# see start_standby
+OTHER_SERVERS=()			# process ids of contestants' servers; bench_stop kills them
 ENTRY=a
 OWNER=b
 FAILED=0
@@ -187,6 +188,7 @@ bench_stop()
 	local node
 
 	trap - EXIT
+	[ ${#OTHER_SERVERS[@]} -eq 0 ] || kill -KILL "${OTHER_SERVERS[@]}" 2>/dev/null || true
 	if [ "${KEEP:-0}" = 1 ]; then
 		note "bench: left running, PGPASSFILE=$PGPASSFILE, host $SOCKETS or 127.0.0.1, ports" \
 			"$(for node in "${NODES[@]}" "${STANDBYS[@]}"; do printf '%s=%s ' "$node" "${PORT[$node]:-none}"; done)"

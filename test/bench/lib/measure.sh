@@ -10,24 +10,36 @@
 #
 # Samples are lines of $work/samples, separated by tabs; round 0 and rejected slices (round -1) only
 # count for transactions_of:
-#	bench, case, clients, contestant, round, latency in ms, transactions per s, transactions, others' percent
+#	bench, case, clients, contestant, round, latency in ms, transactions per s, transactions, others' percent, p99 in ms
+# Latency is pgbench's average, or the median if the contestant's program tells that, and then p99 too.
 
 ROUNDS=${ROUNDS:-7}
 SLICE=${SLICE:-2}			# seconds
 OTHERS_MAX=${OTHERS_MAX:-10}
 QUIET_WAIT=${QUIET_WAIT:-10}
+BASELINE=direct				# the contestant to which ratios are
 declare -A OPTIONS_OF		# "<bench> <contestant>" -> its sessions' settings, as in PGOPTIONS
 
 # Clock ticks so far: of the whole machine, busy and all; of the benches' servers and this shell's ended children.
 ticks()
 {
-	local node pids=$$
+	local node pids="$$ ${OTHER_SERVERS[*]}" try
 
 	[ -r /proc/stat ] || { echo 0 0 0; return; }
 	for node in "${NODES[@]}" "${STANDBYS[@]}"; do
 		pids+=" $(head -n 1 "$work/$node/postmaster.pid")"
 	done
-	awk -v roots="$pids" '
+	# a process that ends while it is looked at may end awk
+	for try in 1 2 3 4 5; do
+		! count_ticks "$pids" 2>/dev/null || return 0
+	done
+	echo 0 0 0
+}
+
+# count_ticks <process ids, this shell first>: see ticks
+count_ticks()
+{
+	awk -v roots="$1" '
 		BEGIN {
 			getline line <"/proc/stat"
 			split(line, f, " ")
@@ -94,10 +106,11 @@ measure_slice()
 	OTHERS=$(others "$before" "$(ticks)")
 	[ "$round" -le 0 ] || [ "$OTHERS" -le "$OTHERS_MAX" ] || [ "${LAST_TRY:-0}" = 1 ] || round=-1
 	awk -v OFS='\t' -v head="$bench	$case	$clients	$contestant	$round" -v others="$OTHERS" '
-		/^latency average/ { latency = $4 }
+		/^latency (average|p50)/ { latency = $4 }
+		/^latency p99/ { p99 = $4 }
 		/^tps =/ { tps = $3 }
 		/^number of transactions actually/ { n = $6; sub("/.*", "", n) }
-		END { print head, latency, tps, n, others }' "$out" >>"$work/samples"
+		END { print head, latency, tps, n, others, p99 }' "$out" >>"$work/samples"
 	[ "$round" != -1 ] || return 2
 }
 
@@ -138,10 +151,10 @@ transactions_of()
 }
 
 # summary <bench> <case> <clients> <contestant>: medians of latency and throughput, then median, lowest and highest of the
-# ratios to "direct": latency tps lat_ratio lat_min lat_max tps_ratio tps_min tps_max
+# ratios to $BASELINE: latency tps lat_ratio lat_min lat_max tps_ratio tps_min tps_max
 summary()
 {
-	awk -F '\t' -v b="$1" -v c="$2" -v k="$3" -v who="$4" '
+	awk -F '\t' -v b="$1" -v c="$2" -v k="$3" -v who="$4" -v base="$BASELINE" '
 		function median(v, n,    i, j, t)		# sorts v
 		{
 			for (i = 2; i <= n; i++)
@@ -149,7 +162,7 @@ summary()
 			return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
 		}
 		$1 != b || $2 != c || $3 != k || $5 < 1 { next }
-		$4 == "direct" { dl[$5] = $6; dt[$5] = $7 }
+		$4 == base { dl[$5] = $6; dt[$5] = $7 }
 		$4 == who { l[$5] = $6; t[$5] = $7 }
 		END {
 			for (r in l) if (r in dl) { n++; vl[n] = l[r]; vt[n] = t[r]; rl[n] = l[r] / dl[r]; rt[n] = t[r] / dt[r] }
@@ -157,6 +170,14 @@ summary()
 			ml = median(vl, n); mt = median(vt, n); ql = median(rl, n); qt = median(rt, n)
 			printf "%.3f %.0f %.2f %.2f %.2f %.3f %.3f %.3f\n", ml, mt, ql, rl[1], rl[n], qt, rt[1], rt[n]
 		}' "$work/samples"
+}
+
+# p99_of <bench> <case> <clients> <contestant>: the median over the rounds
+p99_of()
+{
+	awk -F '\t' -v b="$1" -v c="$2" -v k="$3" -v who="$4" '
+		$1 == b && $2 == c && $3 == k && $4 == who && $5 > 0 { print $10 }' "$work/samples" | sort -n |
+		awk '{ v[NR] = $1 } END { printf "%.3f\n", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
 
 # How quiet the machine was: mean and highest percentage used by others in the slices that count.
