@@ -98,6 +98,19 @@ concord_lease_init(ConcordLease *lease, uint64_t keeper)
 	lease->keeper = keeper;
 }
 
+void
+concord_lease_resume(ConcordLease *lease, uint64_t beats, uint64_t number, int64_t from_us,
+					 int64_t until_us)
+{
+	lease->beats = beats;
+	if (number == 0)
+		return;
+	lease->status = CONCORD_LEASE_KEPT;
+	lease->lease = number;
+	lease->from_us = from_us;
+	lease->until_us = until_us;
+}
+
 static bool
 same_attempt(const ConcordLeaseValue *a, const ConcordLeaseValue *b)
 {

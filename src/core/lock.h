@@ -203,6 +203,15 @@ typedef struct ConcordLease
 extern void concord_lease_init(ConcordLease *lease, uint64_t keeper);
 
 /*
+ * After init(), for a process that goes on for another one of the same keeper, on the same clock:
+ * beats: at least as many as the attempts that one can have made; number: the lease that it kept,
+ * 0 if none; from_us, until_us: when that is valid, no longer than what it had sent allows (L8).
+ * What it had sent may be chosen yet; it extends nothing, as it is not known when it was sent.
+ */
+extern void concord_lease_resume(ConcordLease *lease, uint64_t beats, uint64_t number,
+								 int64_t from_us, int64_t until_us);
+
+/*
  * Takes what the register was found to say: by a read, or by the MISMATCH of a write.  value
  * NULL: nothing was ever written, and version is 0.  What is older than what is known changes
  * nothing.  If it is the last attempt, which was thought unknown, that counts as chosen.

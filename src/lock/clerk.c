@@ -16,19 +16,20 @@
  * R1 One write or read at a time is under way on a lock.
  * R2 What a session is told follows from a value that is known to be chosen, and, if it is that
  *	  nothing was changed, one read after the session had asked.
- * R3 HELD is told only while the lease under which it was asked for is valid (L11); everything under
- *	  a lease that is over is asked for again, or lost.
+ * R3 HELD is told only while the lease under which it was asked for is valid (L11); everything
+ *	  under a lease that is over is asked for again, or lost.
  * R4 An entry is freed when its request is not in a value written or read after its last unsure
  *	  write (UNSURE in core/lock.h).
- * R5 Who has become a holder by a write is woken: by a latch here, by one message elsewhere, with the
- *	  value, so that it needs no read.  The message may be lost: who waits reads again each POLL_MS.
+ * R5 Who has become a holder by a write is woken: by a latch here, by one message elsewhere, with
+ *	  the value, so that it needs no read.  The message may be lost: who waits reads again each
+ *	  POLL_MS.
+ * R6 Nothing is concluded from a value that is a guess: before the first read or write of a
+ *	  registrar that has found entries (take_over), nobody has lost what he holds.
  *
- * What a crash leaves: of the registrar alone: the entries; the next one takes every one of them for
- * unsure.  Of the server: requests under a lease that its next start, or another node, ends.
+ * What a crash leaves: of the registrar alone: the entries; the next one takes every one of them
+ * for unsure.  Of the server: requests under a lease that its next start, or another node, ends.
  */
 #include "postgres.h"
-
-#include <signal.h>
 
 #include "base/settings.h"
 #include "lock/clerk.h"
@@ -74,7 +75,7 @@ typedef struct LockName
 	char		key[CONCORD_NAME_MAX + 1];	/* length, and bytes */
 	MemoryContext context;
 	ConcordLockState state;		/* last known to be chosen */
-	uint64		seen;			/* R2: when that was begun to be read or written; 0: it is a guess */
+	uint64		seen;			/* R2: when that was begun to be read or written; 0: a guess */
 	bool		busy;
 	uint64		begun;			/* the operation under way */
 	ConcordLockState next;		/* what is being written */
@@ -362,14 +363,9 @@ grant(LockName *name, Local *local, ConcordHolding *entry)
 static void
 lose_entry(Local *local, ConcordHolding *entry)
 {
-	entry->state = CONCORD_HOLDING_LOST;
+	concord_holding_lose(entry);
 	local->state = entry->state;
-	concord_count(CONCORD_COUNT_LOCKS_LOST);
-	if (entry->pid != 0 && entry->on_loss == CONCORD_ON_LOSS_TERMINATE)
-		(void) kill(entry->pid, SIGTERM);
-	else if (entry->pid != 0 && entry->on_loss == CONCORD_ON_LOSS_CANCEL)
-		(void) kill(entry->pid, SIGINT);
-	wake(entry);
+	SetLatch(MyLatch);			/* it is in the queue: to be taken out of the register */
 }
 
 /* It asks anew, under the lease of then. */
@@ -377,12 +373,14 @@ static void
 ask_again(Local *local, ConcordHolding *entry)
 {
 	entry->state = CONCORD_HOLDING_ASKED;
+	entry->asked_us = concord_copy_clock_us();
 	entry->lease = 0;
 	local->state = entry->state;
 	local->me.lease = 0;
 	local->unsure = false;
 	local->arrived = ++sequence;
 	local->name->again = true;
+	wake(entry);				/* from now on it waits for an answer, not for its turn */
 }
 
 static void
@@ -404,6 +402,7 @@ settle_asked(LockName *name, Local *local, ConcordHolding *entry, int place)
 		if (entry->state == CONCORD_HOLDING_ASKED)
 			wake(entry);		/* from now on it waits */
 		entry->state = CONCORD_HOLDING_WAITING;
+		entry->waited = true;
 		local->state = entry->state;
 		put_blockers(&name->state, place, entry);
 	}
@@ -452,6 +451,9 @@ settle(LockName *name)
 		int			place = local->me.lease != 0 ?
 			concord_lock_find(&name->state, &local->me) : -1;
 
+		/* R6; what has no lease was never written */
+		if (name->seen == 0 && local->me.lease != 0 && !concord_keeper_over(local->me.lease))
+			continue;
 		switch (entry->state)
 		{
 			case CONCORD_HOLDING_ASKED:
@@ -525,8 +527,12 @@ tell_fresh(const LockName *name)
 			continue;
 		if (bytes == NULL)
 		{
+			/* encode() counts the age of the fence from the version that is replaced */
+			ConcordLockState before = name->state;
+
+			before.version--;
 			bytes = palloc(size);
-			len = concord_lock_encode(&name->state, bytes, size);
+			len = concord_lock_encode(&before, bytes, size);
 		}
 		tell(name, holder->node, bytes, len);
 	}
@@ -540,6 +546,7 @@ was_read(const ConcordTaskOutcome *outcome, void *arg)
 	LockName   *name = arg;
 
 	name->busy = false;
+	SetLatch(MyLatch);			/* a turn finds out when the next one is due */
 	if (outcome->result != CONCORD_RESULT_OK)
 		name->retry_at = concord_quorum_ms() + RETRY_MS;
 	else if (!know(name, &outcome->value))
@@ -561,6 +568,7 @@ was_written(const ConcordTaskOutcome *outcome, void *arg)
 	dlist_iter	iter;
 
 	name->busy = false;
+	SetLatch(MyLatch);
 	dlist_foreach(iter, &name->locals)
 	{
 		Local	   *local = dlist_container(Local, node, iter.cur);
@@ -571,10 +579,15 @@ was_written(const ConcordTaskOutcome *outcome, void *arg)
 	}
 	if (outcome->result == CONCORD_RESULT_OK)
 	{
-		if (name->state.request != NULL)
-			pfree(name->state.request);
-		name->state = name->next;
-		concord_lock_written(&name->state, outcome->value.version);
+		if (name->state.version < outcome->value.version)
+		{
+			if (name->state.request != NULL)
+				pfree(name->state.request);
+			name->state = name->next;
+			concord_lock_written(&name->state, outcome->value.version);
+		}
+		else
+			pfree(name->next.request);	/* news came, of what was written after it */
 		name->seen = name->begun;
 		settle(name);
 		tell_fresh(name);
@@ -794,6 +807,8 @@ must_read(LockName *name, int64 now)
 			return true;
 		if (local->me.lease == 0 || local->arrived < name->seen)
 			continue;
+		if (name->seen == 0)
+			return true;		/* R6 */
 		if (local->state == CONCORD_HOLDING_ASKED || local->upgrade ||
 			local->state == CONCORD_HOLDING_LEAVING ||
 			(local->state == CONCORD_HOLDING_LOST && !local->gone))

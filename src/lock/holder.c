@@ -12,10 +12,13 @@
  * whose lock was lost cannot commit any more before it has let go of it.
  *
  * INVARIANTS
- * H1 An entry that is given up, by an error, a cancel, a timeout, is left to the registrar (LEAVING)
- *	  before the error is raised: nobody gets a lock for a request that nobody waits for any more.
- * H2 A commit looks at the end of the lease on the same clock that the lease is counted on, after
- *	  everything that could fail, before anything is decided.
+ * H1 An entry that is given up, by an error, a cancel, a timeout, the end of the session, is left
+ *	  to the registrar (LEAVING) before anything else happens: nobody gets a lock for a request
+ *	  that nobody waits for any more.
+ * H2 The commit of a transaction that has written, here or on other nodes, looks at the end of the
+ *	  lease on the same clock that the lease is counted on, before anything is prepared or decided.
+ *	  So as long as a session has locks, no statement of its commits by itself on another node
+ *	  (concord_commit_guarded).
  * H3 What is taken is no part of the transaction: a rollback gives nothing back.
  * H4 A lock that was waited for under a snapshot that stays (REPEATABLE READ) is given back with
  *	  40001: what it protects may have changed since that snapshot.
@@ -36,7 +39,9 @@
 #include "lock/lock.h"
 #include "lock/table.h"
 #include "miscadmin.h"
+#include "peer/peer.h"
 #include "quorum/desk.h"
+#include "shard/shard.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -51,7 +56,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#define START_POLL_MS 50
+#define ANSWER_MIN_MS 100		/* that the acceptors are given, however short the wait */
 #define HOLD_MIN_MS 10
 #define HOLD_MAX_MS (24 * 60 * 60 * 1000.0)
 
@@ -100,26 +105,28 @@ forget(Held *mine)
 {
 	dlist_delete(&mine->node);
 	pfree(mine);
+	concord_commit_guarded = !dlist_is_empty(&held);
 }
 
-static void
-leave_all(void)
-{
-	while (!dlist_is_empty(&held))
-	{
-		Held	   *mine = dlist_head_element(Held, node, &held);
-
-		leave(mine->entry, mine->serial, 0);
-		forget(mine);
-	}
-}
-
+/* Also what it waits for: the end of a session raises nothing that could be caught. */
 static void
 leave_at_exit(int code, Datum arg)
 {
 	(void) code;
 	(void) arg;
-	leave_all();
+	LWLockAcquire(ConcordHoldings->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < ConcordHoldings->size; i++)
+	{
+		ConcordHolding *entry = &ConcordHoldings->entries[i];
+
+		if (entry->state == CONCORD_HOLDING_FREE || entry->pid != MyProcPid)
+			continue;
+		entry->state = CONCORD_HOLDING_LEAVING;
+		entry->pid = 0;
+		concord_holding_queue(entry);
+	}
+	LWLockRelease(ConcordHoldings->lock);
+	(void) concord_desk_poke(MyDatabaseId);
 }
 
 static ConcordHolding *
@@ -149,6 +156,7 @@ ask(const char *name, int name_len, bool shared, bool may_wait, int64 hold_us, u
 		entry->may_wait = may_wait;
 		entry->on_loss = concord_on_lock_loss;
 		entry->hold_us = hold_us;
+		entry->asked_us = concord_copy_clock_us();
 		entry->asked_at = GetCurrentTimestamp();
 		entry->name_len = name_len;
 		memcpy(entry->name, name, name_len);
@@ -223,18 +231,26 @@ throw_lost(const char *name, int name_len)
 }
 
 pg_noreturn static void
+throw_not_granted(const char *name, int name_len)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("lock \"%.*s\" was not granted in time", name_len, name)));
+}
+
+pg_noreturn static void
 throw_late(const ConcordHolding *entry, const char *name, int name_len)
 {
 	concord_count(CONCORD_COUNT_LOCK_TIMEOUTS);
-	if (entry->state == CONCORD_HOLDING_ASKED)
+	if (entry->state != CONCORD_HOLDING_WAITING && concord_desk_registrar(MyDatabaseId) == 0)
+		concord_desk_no_registrar();
+	if (entry->state != CONCORD_HOLDING_WAITING)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONCORD_NO_MAJORITY),
 				 errmsg("no majority of the acceptors answered for lock \"%.*s\"", name_len, name),
 				 errdetail("The request is taken back as soon as a majority answers."),
 				 errhint("View concord.acceptors tells which nodes they are.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("lock \"%.*s\" was not granted in time", name_len, name)));
+	throw_not_granted(name, name_len);
 }
 
 pg_noreturn static void
@@ -252,12 +268,26 @@ throw_refused(ConcordLockResult result, const char *name, int name_len)
 			 errhint("Give it back with concord.unlock(), and take it in mode exclusive.")));
 }
 
+/* How long a session that waits since then may do so; wait_ms < 0: no limit. */
+static int64
+limit_of(const ConcordHolding *entry, int64 start, int64 wait_ms)
+{
+	int64		limit = wait_ms < 0 ? PG_INT64_MAX : wait_ms;
+	int64		asked = Max(entry->asked_us / 1000, start) - start;
+
+	if (entry->state == CONCORD_HOLDING_WAITING)
+		return limit;
+	/* nobody has answered yet: that is not to last for ever, nor to be given no time */
+	asked += concord_register_timeout_ms;
+	return entry->may_wait ? Min(Max(limit, ANSWER_MIN_MS), asked) : asked;
+}
+
 /*
  * Waits until the entry has another state than asked or waiting (or the upgrade is decided).
  * Returns what it was like then.  wait_ms < 0: no limit.
  */
 static ConcordHolding
-await(ConcordHolding *entry, uint64 serial, int64 wait_ms, bool upgrade, bool *waited)
+await(ConcordHolding *entry, uint64 serial, int64 wait_ms, bool upgrade)
 {
 	int64		start = concord_copy_clock_us() / 1000;
 	int64		want_at = concord_deadlock_timeout_ms;
@@ -268,22 +298,13 @@ await(ConcordHolding *entry, uint64 serial, int64 wait_ms, bool upgrade, bool *w
 	{
 		ConcordHolding copy = look(entry);
 		int64		passed = concord_copy_clock_us() / 1000 - start;
-		int64		limit = wait_ms < 0 ? PG_INT64_MAX : wait_ms;
+		int64		limit = limit_of(&copy, start, wait_ms);
 
 		if (copy.serial != serial)
 			elog(ERROR, "a request for a lock has vanished");
 		if (upgrade ? !copy.upgrade || copy.state != CONCORD_HOLDING_HELD :
 			copy.state != CONCORD_HOLDING_ASKED && copy.state != CONCORD_HOLDING_WAITING)
 			return copy;
-		if (copy.state == CONCORD_HOLDING_WAITING)
-			*waited = true;
-		else
-		{
-			/* nobody has answered yet: that is not to last for ever, nor to be given no time */
-			limit = Min(limit, concord_register_timeout_ms);
-			if (!copy.may_wait)
-				limit = concord_register_timeout_ms;
-		}
 		if (copy.state == CONCORD_HOLDING_WAITING && passed >= want_at)
 		{
 			concord_deadlock_want();
@@ -300,8 +321,8 @@ await(ConcordHolding *entry, uint64 serial, int64 wait_ms, bool upgrade, bool *w
 		if (concord_desk_registrar(MyDatabaseId) == 0)
 			concord_poke_worker(MyDatabaseId);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,
-						 (long) Min(limit - passed, copy.state == CONCORD_HOLDING_ASKED ? 500 :
-									Max(want_at - passed, 1)),
+						 (long) Min(limit - passed, copy.state == CONCORD_HOLDING_WAITING ?
+									Max(want_at - passed, 1) : 500),
 						 concord_wait_event("ConcordLock"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -321,6 +342,7 @@ remember(ConcordHolding *entry, uint64 serial, const char *name, int name_len)
 	mine->name_len = name_len;
 	memcpy(mine->name, name, name_len);
 	dlist_push_head(&held, &mine->node);
+	concord_commit_guarded = true;
 	return mine;
 }
 
@@ -329,7 +351,6 @@ static int64
 take_again(Held *mine, bool shared, bool may_wait)
 {
 	ConcordHolding copy = look(mine->entry);
-	bool		waited = false;
 
 	if (copy.serial != mine->serial || left_us(&copy) == 0)
 		throw_lost(mine->name, mine->name_len);
@@ -339,7 +360,7 @@ take_again(Held *mine, bool shared, bool may_wait)
 		mine->entry->upgrade = true;
 		concord_holding_queue(mine->entry);
 		LWLockRelease(ConcordHoldings->lock);
-		copy = await(mine->entry, mine->serial, -1, true, &waited);
+		copy = await(mine->entry, mine->serial, -1, true);
 		if (copy.state != CONCORD_HOLDING_HELD)
 			throw_lost(mine->name, mine->name_len);
 		if (copy.mode != CONCORD_LOCK_EXCLUSIVE)
@@ -353,7 +374,7 @@ take_again(Held *mine, bool shared, bool may_wait)
 	return copy.fence;
 }
 
-/* Returns the fence; 0: not without waiting. */
+/* Returns the fence; 0: not without waiting.  *waited: somebody else had the lock before. */
 static int64
 take(const char *name, int name_len, bool shared, bool may_wait, int64 wait_ms, int64 hold_us,
 	 bool *waited)
@@ -369,7 +390,7 @@ take(const char *name, int name_len, bool shared, bool may_wait, int64 wait_ms, 
 	entry = ask(name, name_len, shared, may_wait, hold_us, &serial);
 	PG_TRY();
 	{
-		copy = await(entry, serial, wait_ms, false, waited);
+		copy = await(entry, serial, wait_ms, false);
 	}
 	PG_CATCH();
 	{
@@ -377,6 +398,7 @@ take(const char *name, int name_len, bool shared, bool may_wait, int64 wait_ms, 
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	*waited = copy.waited;
 	if (copy.state == CONCORD_HOLDING_HELD)
 	{
 		(void) remember(entry, serial, name, name_len);
@@ -489,7 +511,8 @@ holder_callback(XactEvent event, void *arg)
 {
 	(void) arg;
 	if ((event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE) &&
-		!dlist_is_empty(&held) && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		!dlist_is_empty(&held) &&
+		(TransactionIdIsValid(GetTopTransactionIdIfAny()) || concord_branches_writing() > 0))
 		check_held();
 }
 
@@ -589,6 +612,18 @@ read_arguments(FunctionCallInfo fcinfo, bool with_wait)
 	return a;
 }
 
+/* Takes the lock as the arguments say, or raises an error. */
+static int64
+take_or_throw(const LockArguments *a, bool *waited)
+{
+	int64		fence = take(a->name, a->name_len, a->shared, a->wait_ms != 0, a->wait_ms,
+							 a->hold_us, waited);
+
+	if (fence == 0)
+		throw_not_granted(a->name, a->name_len);
+	return fence;
+}
+
 /* lock(name, mode, wait, lease) -> fence */
 Datum
 concord_lock(PG_FUNCTION_ARGS)
@@ -599,7 +634,7 @@ concord_lock(PG_FUNCTION_ARGS)
 
 	concord_require_writable("concord.lock()");
 	(void) concord_map_member();
-	fence = take(a.name, a.name_len, a.shared, true, a.wait_ms, a.hold_us, &waited);
+	fence = take_or_throw(&a, &waited);
 	if (waited && IsolationUsesXactSnapshot() && FirstSnapshotSet)
 	{
 		give_back(find_held(a.name, a.name_len));
@@ -628,16 +663,30 @@ concord_try_lock(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(fence);
 }
 
+/* Is the CALL of this procedure all that its transaction does? */
+static bool
+called_alone(FunctionCallInfo fcinfo)
+{
+	PlannedStmt *statement;
+
+	if (IsTransactionBlock() || ActivePortal == NULL || list_length(ActivePortal->stmts) != 1)
+		return false;
+	statement = linitial_node(PlannedStmt, ActivePortal->stmts);
+	return statement->utilityStmt != NULL && IsA(statement->utilityStmt, CallStmt) &&
+		castNode(CallStmt, statement->utilityStmt)->funcexpr->funcid == fcinfo->flinfo->fn_oid;
+}
+
 /* The snapshot that the portal has taken for CALL is given back; any other is refused. */
 static void
-give_back_snapshot(void)
+give_back_snapshot(FunctionCallInfo fcinfo)
 {
 	Portal		portal = ActivePortal;
 
-	if (IsolationUsesXactSnapshot() && FirstSnapshotSet)
+	if (IsolationUsesXactSnapshot() && FirstSnapshotSet && !called_alone(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("concord.acquire() must be called before the transaction takes its snapshot")));
+				 errmsg("concord.acquire() cannot be called in a transaction whose snapshot stays"),
+				 errhint("Call it before BEGIN: the lock is the session's.")));
 	if (!ActiveSnapshotSet())
 		return;
 	if (portal == NULL || portal->portalSnapshot != GetActiveSnapshot())
@@ -666,9 +715,8 @@ concord_acquire(PG_FUNCTION_ARGS)
 
 	concord_require_writable("concord.acquire()");
 	(void) concord_map_member();
-	give_back_snapshot();
-	value = Int64GetDatum(take(a.name, a.name_len, a.shared, true, a.wait_ms, a.hold_us,
-							   &waited));
+	give_back_snapshot(fcinfo);
+	value = Int64GetDatum(take_or_throw(&a, &waited));
 	EnsurePortalSnapshotExists();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");

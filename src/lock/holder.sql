@@ -24,7 +24,7 @@ CREATE PROCEDURE concord.acquire(name text, mode text DEFAULT 'exclusive', wait 
 COMMENT ON PROCEDURE concord.acquire(text, text, interval, interval, bigint) IS
 'Takes a lock as concord.lock() does, without holding a snapshot while it waits: what comes after sees all that the one before has committed on this node, also under REPEATABLE READ.
 Arguments as concord.lock(); fence receives what that returns.
-Errors: as concord.lock(), but for 40001; 25001 within a query, a function, or after the transaction has taken its snapshot.';
+Errors: as concord.lock(), but for 40001; 25001 within a query, a function, or a transaction whose snapshot stays (REPEATABLE READ), unless it is the CALL alone.';
 
 CREATE FUNCTION concord.try_lock(name text, mode text DEFAULT 'exclusive') RETURNS bigint
 	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE

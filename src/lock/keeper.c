@@ -8,21 +8,23 @@
  *
  * INVARIANTS
  * K1 now_us is taken before anything of a renewal is sent, on CLOCK_BOOTTIME (L8).
- * K2 The end of the lease is told to the sessions (in shared memory) only after the renewal is known
- *	  to be chosen.
+ * K2 The end of the lease is told to the sessions (in shared memory) only after the renewal is
+ *	  known to be chosen.
  * K3 The lease of another start of the server is replaced at once only if that start is recorded in
  *	  concord.incarnation under the storage's present lineage: then it ran on this very data
  *	  directory, whose postmaster is this one, so it is dead.  After a promotion or restore the
  *	  lineage is another one, and its end is waited for (L9).
  * K4 When the lease has run out while locks are held they are lost, also if it could be renewed:
  *	  their sessions may have been told.
+ * K5 What the sessions are told of the lease's end is never later than what was sent allows: a
+ *	  renewal that makes it end sooner is told before it is sent.  So the next registrar may go on
+ *	  with that (concord_lease_resume).
  *
  * What a crash leaves: of the registrar alone, a lease that the next one goes on with (the keeper
- * is the server's start).  Of the server, a lease that the next start replaces, or others end.
+ * is the server's start).  Of the server, a lease that the next start replaces as soon as it runs,
+ * whether anybody wants a lock or not; or that others end.
  */
 #include "postgres.h"
-
-#include <signal.h>
 
 #include "access/xact.h"
 #include "base/errors.h"
@@ -33,6 +35,7 @@
 #include "lock/clerk.h"
 #include "lock/table.h"
 #include "miscadmin.h"
+#include "quorum/desk.h"
 #include "quorum/engine.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -56,6 +59,8 @@ typedef struct Watch
 
 static ConcordLease lease;
 static bool read_once;			/* what the register says was read since this process began */
+static bool resumed;			/* K5 */
+static bool settled;			/* no earlier start of this server keeps the node's lease */
 static bool busy;
 static int64 act_at;
 static int64 wanted_until;
@@ -77,24 +82,67 @@ decode(const ConcordValue *value, ConcordLeaseValue *found)
 		concord_lease_decode(found, value->data, value->len);
 }
 
+/* When to look at a lease again: when it would be over, and before, as it may end sooner. */
+static int64
+pause_of(const ConcordLeaseWatch *watch)
+{
+	int64		left_us = concord_lease_watch_left(watch, DRIFT_PPM, concord_copy_clock_us());
+	int64		third = concord_lease_duration_ms / 3;
+
+	return Max(left_us < 0 ? third : Min(left_us / 1000 + 1, third), WATCH_MIN_MS);
+}
+
 /* ---------------------------------------------------------------- the own lease */
+
+/* Something is to be looked at in the next turn, and that is now. */
+static void
+changed(void)
+{
+	changes++;
+	SetLatch(MyLatch);
+}
 
 /* K2 */
 static void
 publish(void)
 {
 	ConcordHoldingDatabase *database;
+	bool		news = false;
 
 	LWLockAcquire(ConcordHoldings->lock, LW_EXCLUSIVE);
 	database = concord_holding_database(MyDatabaseId, true);
 	if (database != NULL)
 	{
+		news = database->lease != lease.lease ||
+			database->lease_until_us <= concord_copy_clock_us();
+		database->node = concord_quorum_self();
+		strlcpy(database->cluster, concord_quorum_cluster(), sizeof(database->cluster));
 		database->lease = lease.lease;
 		database->lease_from_us = lease.from_us;
 		database->lease_until_us = lease.until_us;
 	}
 	LWLockRelease(ConcordHoldings->lock);
-	changes++;
+	if (news)
+		changed();
+}
+
+/* K5: goes on with what an earlier registrar of this server's start has said. */
+static void
+resume(void)
+{
+	const ConcordHoldingDatabase *database;
+	/* attempts are told apart by their beats: each registrar has its own ones */
+	uint64		beats = (uint64) concord_desk_proposer() << 32;
+
+	LWLockAcquire(ConcordHoldings->lock, LW_SHARED);
+	database = concord_holding_database(MyDatabaseId, false);
+	if (database != NULL && database->node == concord_quorum_self() &&
+		strcmp(database->cluster, concord_quorum_cluster()) == 0)
+		concord_lease_resume(&lease, beats, database->lease, database->lease_from_us,
+							 database->lease_until_us);
+	else
+		concord_lease_resume(&lease, beats, 0, 0, 0);
+	LWLockRelease(ConcordHoldings->lock);
 }
 
 /* K4: the sessions whose locks of a lease that is not valid any more are lost */
@@ -112,24 +160,17 @@ lose(void)
 		if (entry->dboid != MyDatabaseId || entry->state != CONCORD_HOLDING_HELD ||
 			concord_lease_valid(&lease, entry->lease, now_us))
 			continue;
-		entry->state = CONCORD_HOLDING_LOST;
-		concord_holding_queue(entry);
-		concord_count(CONCORD_COUNT_LOCKS_LOST);
+		concord_holding_lose(entry);
 		any = true;
-		if (entry->pid == 0)
-			continue;
-		if (entry->on_loss == CONCORD_ON_LOSS_TERMINATE)
-			(void) kill(entry->pid, SIGTERM);
-		else if (entry->on_loss == CONCORD_ON_LOSS_CANCEL)
-			(void) kill(entry->pid, SIGINT);
 	}
 	LWLockRelease(ConcordHoldings->lock);
-	if (any)
-		ereport(LOG,
-				(errcode(ERRCODE_CONCORD_LOCK_LOST),
-				 errmsg("locks of this node were lost: its lease ran out"),
-				 errdetail("No majority of the acceptors was reached for %d ms.",
-						   concord_lease_duration_ms)));
+	if (!any)
+		return;
+	changed();
+	ereport(LOG,
+			(errcode(ERRCODE_CONCORD_LOCK_LOST),
+			 errmsg("locks of this node were lost: its lease ran out, or was ended"),
+			 errdetail("It is renewed as long as a majority of the acceptors can be reached.")));
 }
 
 /* K3 */
@@ -163,6 +204,7 @@ found(const ConcordValue *value)
 	ConcordLeaseValue says;
 	int64		now_us = concord_copy_clock_us();
 
+	lose();						/* K4: what is found may extend it */
 	if (decode(value, &says))
 	{
 		(void) concord_lease_found(&lease, &says, value->version);
@@ -171,6 +213,7 @@ found(const ConcordValue *value)
 	else
 		(void) concord_lease_found(&lease, NULL, 0);
 	read_once = true;
+	settled = settled || lease.status != CONCORD_LEASE_OTHERS;
 	publish();
 	lose();
 }
@@ -178,14 +221,19 @@ found(const ConcordValue *value)
 static void
 was_read(const ConcordTaskOutcome *outcome, void *arg)
 {
+	int64		known = own.version;
+
 	(void) arg;
 	busy = false;
 	act_at = concord_quorum_ms() + RETRY_MS;
 	if (outcome->result != CONCORD_RESULT_OK)
 		return;
 	found(&outcome->value);
-	if (lease.status != CONCORD_LEASE_OTHERS)
+	if (lease.status != CONCORD_LEASE_OTHERS || own.version != known)
 		act_at = concord_quorum_ms();
+	else
+		act_at = concord_quorum_ms() + pause_of(&own);
+	SetLatch(MyLatch);
 }
 
 static void
@@ -200,6 +248,7 @@ was_written(const ConcordTaskOutcome *outcome, void *arg)
 			/* K4 before the new end is known to anybody */
 			lose();
 			concord_lease_chosen(&lease, outcome->value.version);
+			settled = true;
 			publish();
 			act_at += concord_lease_duration_ms / 3;
 			break;
@@ -211,6 +260,7 @@ was_written(const ConcordTaskOutcome *outcome, void *arg)
 			act_at += RETRY_MS;
 			break;
 	}
+	SetLatch(MyLatch);
 }
 
 static void
@@ -254,6 +304,7 @@ act(void)
 		act_at = concord_quorum_ms() + RETRY_MS;
 		return;
 	}
+	publish();					/* K5 */
 	concord_lease_encode(&written, bytes);
 	busy = true;
 	concord_quorum_start(name, len, CONCORD_WRITE, lease.version, bytes, sizeof(bytes),
@@ -323,7 +374,7 @@ see(Watch *watch, const ConcordValue *value)
 		return;
 	concord_lease_watch_see(&watch->core, &says, value->version, concord_copy_clock_us());
 	if (watch->core.version != version)
-		changes++;
+		changed();
 }
 
 static void
@@ -331,19 +382,15 @@ watch_done(const ConcordTaskOutcome *outcome, void *arg)
 {
 	int			node = (int) (intptr_t) arg;
 	Watch	   *watch = find_watch(node);
-	int64		left_us;
 	int64		pause_ms = RETRY_MS;
 
 	watch->busy = false;
 	if (outcome->result == CONCORD_RESULT_OK || outcome->result == CONCORD_RESULT_MISMATCH)
 	{
 		see(watch, &outcome->value);
-		left_us = concord_lease_watch_left(&watch->core, DRIFT_PPM, concord_copy_clock_us());
-		/* looked at when it would be over, and in between, as it may end sooner by itself */
-		pause_ms = left_us < 0 ? concord_lease_duration_ms / 3 :
-			Min(left_us / 1000 + 1, concord_lease_duration_ms / 3);
+		pause_ms = pause_of(&watch->core);
 	}
-	watch->look_at = concord_quorum_ms() + Max(pause_ms, WATCH_MIN_MS);
+	watch->look_at = concord_quorum_ms() + pause_ms;
 }
 
 static void
@@ -396,18 +443,20 @@ int64
 concord_keeper_turn(bool wanted)
 {
 	int64		now = concord_quorum_ms();
-	int64		left_us = concord_lease_left(&lease, lease.lease, concord_copy_clock_us());
+	int64		left_us;
 	int64		next = watches_turn(now);
 
+	if (!resumed)
+		resume();
+	resumed = true;
+	left_us = concord_lease_left(&lease, lease.lease, concord_copy_clock_us());
 	if (wanted)
 		wanted_until = now + LINGER_MS;
 	if (lease.lease != 0 && left_us == 0)
 		lose();
 	else if (wanted && left_us > 0)
 		next = Min(next, now + left_us / 1000 + 1);
-	if (busy || concord_quorum_self() == 0)
-		return next;
-	if (now >= wanted_until)
+	if (busy || (now >= wanted_until && settled))
 		return next;
 	/* somebody who has just come does not wait for the next renewal */
 	if (wanted && left_us == 0 && read_once && lease.status != CONCORD_LEASE_OTHERS)

@@ -4,11 +4,14 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "base/settings.h"
 #include "lock/lock.h"
 #include "lock/table.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/shmem.h"
 
 ConcordHoldingTable *ConcordHoldings = NULL;
@@ -95,4 +98,19 @@ concord_holding_queue(ConcordHolding *entry)
 		return;
 	entry->queued = true;
 	dlist_push_tail(&database->queue, &entry->node);
+}
+
+void
+concord_holding_lose(ConcordHolding *entry)
+{
+	entry->state = CONCORD_HOLDING_LOST;
+	concord_holding_queue(entry);
+	concord_count(CONCORD_COUNT_LOCKS_LOST);
+	if (entry->pid == 0)
+		return;
+	if (entry->on_loss == CONCORD_ON_LOSS_TERMINATE)
+		(void) kill(entry->pid, SIGTERM);
+	else if (entry->on_loss == CONCORD_ON_LOSS_CANCEL)
+		(void) kill(entry->pid, SIGINT);
+	SetLatch(concord_procno_latch(entry->procno));
 }

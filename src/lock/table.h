@@ -1,19 +1,21 @@
 /*
  * table.h
- *		Lease locks of this server's sessions: what sessions and registrar share.  Private to this room.
+ *		Lease locks of this server's sessions: what sessions and registrar share.  Private to this
+ *		room.
  *
- * WHAT: an entry for each request of a session: asked for, waited for, held, lost, being given back.
- * Sessions make them and read how they stand (holder.c); the registrar carries them into the lock's
- * register (clerk.c), keeps the node's lease (keeper.c), and says in them what has become of them.
+ * WHAT: an entry for each request of a session: asked for, waited for, held, lost, being given
+ * back.  Sessions make them and read how they stand (holder.c); the registrar carries them into
+ * the lock's register (clerk.c), keeps the node's lease (keeper.c), and says in them what has
+ * become of them.
  *
  * STATES of an entry (who takes the edge)
  *		FREE --session: concord_lease_ask--> ASKED
  *		ASKED --registrar: in the queue--> WAITING
  *		ASKED, WAITING --registrar: a holder, and the lease is valid--> HELD
- *		ASKED --registrar: busy, full, refused--> REFUSED --session--> FREE
+ *		ASKED --registrar: busy, full, refused--> REFUSED
  *		HELD --registrar: the lease ran out, or was ended--> LOST
- *		WAITING --registrar: the lease was ended--> LOST
- *		ASKED, WAITING, HELD, LOST --session: unlock, gives up, exits--> LEAVING
+ *		WAITING --registrar: the lease was ended--> ASKED
+ *		ASKED, WAITING, HELD, LOST, REFUSED --session: unlock, gives up, exits--> LEAVING
  *		LEAVING --registrar: it is not in the register, and cannot come any more--> FREE
  *
  * INVARIANTS
@@ -40,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #define CONCORD_BLOCKERS 4		/* shown of each waiter */
+#define CONCORD_UUID_TEXT 37
 #define CONCORD_NEWS 64			/* of other nodes, kept for a registrar */
 #define CONCORD_NEWS_BYTES CONCORD_LOCK_SIZE(16)
 
@@ -73,12 +76,14 @@ typedef struct ConcordHolding
 	bool		upgrade;		/* HELD: the session wants it exclusive */
 	bool		may_wait;
 	ConcordLockResult result;	/* REFUSED, or of the upgrade */
+	bool		waited;			/* has been WAITING */
 	bool		deadlock;		/* WAITING: chosen as a deadlock's victim */
 	int			on_loss;		/* a ConcordOnLoss */
 	int64		fence;			/* HELD, LOST */
 	uint64		lease;			/* registrar: under which it was asked for */
 	int64		hold_us;		/* longest it may be held; 0 = no limit */
 	int64		until_us;		/* HELD: this is when; 0 = never */
+	int64		asked_us;		/* ASKED: since when, concord_copy_clock_us() */
 	TimestampTz asked_at;
 	TimestampTz held_at;
 	int			nblockers;		/* WAITING: who is in its way, as last read */
@@ -102,7 +107,8 @@ typedef struct ConcordLockNews
 typedef struct ConcordHoldingDatabase
 {
 	Oid			dboid;			/* 0 = free */
-	int			registrar_pid;	/* whose the following is */
+	int			node;			/* this one's id in that cluster, whose the lease is */
+	char		cluster[CONCORD_UUID_TEXT];
 	uint64		lease;			/* the node's; 0 = none */
 	int64		lease_from_us;	/* concord_copy_clock_us() */
 	int64		lease_until_us;
@@ -130,5 +136,8 @@ extern ConcordHoldingDatabase *concord_holding_database(Oid dboid, bool create);
 
 /* Gives the entry to its database's registrar to look at; the lock is held exclusively. */
 extern void concord_holding_queue(ConcordHolding *entry);
+
+/* Tells the session that it has lost the lock, as on_loss says; the lock is held exclusively. */
+extern void concord_holding_lose(ConcordHolding *entry);
 
 #endif							/* CONCORD_LOCK_TABLE_H */

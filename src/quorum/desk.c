@@ -270,8 +270,8 @@ leave_at_exit(int code, Datum arg)
 	leave_place();
 }
 
-pg_noreturn static void
-no_registrar(void)
+void
+concord_desk_no_registrar(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -293,7 +293,7 @@ put_request(const ConcordDeskRequest *request, dsm_segment *segment)
 	if (registrar == NULL)
 	{
 		LWLockRelease(desk->lock);
-		no_registrar();
+		concord_desk_no_registrar();
 	}
 	place->number = ++desk->last_number;
 	place->dboid = MyDatabaseId;
@@ -362,7 +362,7 @@ await_answer(Place *place, int procno)
 		if (taken)
 			untaken = now;
 		if (now - untaken > concord_connect_timeout_ms && withdraw(place))
-			no_registrar();
+			concord_desk_no_registrar();
 		if (now - asked > (int64) place->timeout_ms + concord_connect_timeout_ms)
 			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT,

@@ -74,6 +74,9 @@ extern bool concord_desk_poke(Oid dboid);
 /* Its process id, 0 if there is none */
 extern int	concord_desk_registrar(Oid dboid);
 
+/* Raises 55000: there is none. */
+pg_noreturn extern void concord_desk_no_registrar(void);
+
 /* From _PG_init(), with preload: shared memory. */
 extern void concord_desk_init(void);
 

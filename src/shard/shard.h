@@ -66,6 +66,12 @@ extern void concord_statement_errors(ErrorContextCallback *callback, const char 
 /* ---- whole.c: is this call of a routing function all that the transaction does? */
 extern bool concord_call_is_whole(FunctionCallInfo fcinfo);
 
+/*
+ * Set by a room above: before this session commits anything somebody wants to be asked
+ * (XACT_EVENT_PRE_COMMIT), so that no statement commits by itself on another node.
+ */
+extern bool concord_commit_guarded;
+
 /* ---- types and parameters: params.c */
 
 typedef struct ConcordParams

@@ -11,7 +11,7 @@
  *
  * It is the whole transaction if
  * 1 the transaction is READ COMMITTED, READ WRITE, has no block, savepoint, label, transaction id
- *   and no branch, nor fences to be checked first (lock/guard.c);
+ *   and no branch, and its session has no lease lock that its commit would have to look at;
  * 2 the statement is what the client sent (not nested in a function, EXECUTE or cursor): the
  *   active portal is the unnamed one, its destination is the client, and its plan has this very
  *   call as an expression;
@@ -38,23 +38,17 @@
 #include "shard/shard.h"
 #include "tcop/pquery.h"
 
-/* Is anything to be done in a branch before its first statement? */
-static bool
-is_guarded(void)
-{
-	uint64		done = 0;
-
-	return concord_branch_guard_hook != NULL && concord_branch_guard_hook(&done) != NULL;
-}
+bool		concord_commit_guarded = false;
 
 /* 1 */
 static bool
 transaction_is_fresh(void)
 {
-	return XactIsoLevel == XACT_READ_COMMITTED && !XactReadOnly && !XactDeferrable &&
-		!IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 &&
+	return !concord_commit_guarded && XactIsoLevel == XACT_READ_COMMITTED &&
+		!XactReadOnly && !XactDeferrable && !IsTransactionBlock() &&
+		GetCurrentTransactionNestLevel() == 1 &&
 		concord_transaction_label[0] == '\0' && !concord_branches_any() &&
-		!TransactionIdIsValid(GetTopTransactionIdIfAny()) && !is_guarded();
+		!TransactionIdIsValid(GetTopTransactionIdIfAny());
 }
 
 /* Is there anything in an argument that does more than compute a value? */

@@ -11,7 +11,6 @@ use warnings;
 use ConcordTest;
 use File::Temp;
 use JSON::PP ();
-use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -124,17 +123,7 @@ sub mischief
 	return \%count;
 }
 
-my @pids;
-for my $number (1 .. $clients)
-{
-	my $pid = fork() // die "fork: $!";
-	if ($pid == 0)
-	{
-		eval { client($number); 1 } or print STDERR "client $number: $@";
-		POSIX::_exit(0);
-	}
-	push @pids, $pid;
-}
+my @pids  = fork_clients($clients, \&client);
 my $count = mischief();
 waitpid($_, 0) for @pids;
 note('mischief: ' . JSON::PP::encode_json($count));

@@ -448,6 +448,45 @@ lease_unknown(void)
 	CHECK(concord_lease_valid(&lease, 1, 1029) && !concord_lease_valid(&lease, 1, 1030));
 }
 
+/* Another process of the same server goes on. */
+static void
+lease_resumed(void)
+{
+	ConcordLease lease;
+	ConcordLeaseValue value = {.lease = 3, .keeper = 7, .beat = 5, .duration_us = 1000};
+	ConcordLeaseValue sent;
+
+	concord_lease_init(&lease, 7);
+	concord_lease_resume(&lease, 100, 3, 50, 200);
+	CHECK(concord_lease_valid(&lease, 3, 199) && !concord_lease_valid(&lease, 3, 200));
+	CHECK(!concord_lease_valid(&lease, 2, 100) && !concord_lease_valid(&lease, 3, 49));
+
+	/* what the register says is the other one's attempt, also one that comes late: no extension */
+	CHECK(concord_lease_found(&lease, &value, 10) == CONCORD_LEASE_KEPT && lease.lost == 0);
+	CHECK(concord_lease_left(&lease, 3, 150) == 50);
+	CHECK(concord_lease_propose(&lease, 160, 1000, false, &sent));
+	CHECK(sent.lease == 3 && sent.beat == 101);
+	value.beat = 6;
+	CHECK(concord_lease_found(&lease, &value, 11) == CONCORD_LEASE_KEPT && lease.version == 11);
+	CHECK(!concord_lease_valid(&lease, 3, 200));
+	CHECK(concord_lease_propose(&lease, 210, 1000, false, &sent) && sent.beat == 102);
+	concord_lease_chosen(&lease, 12);
+	CHECK(concord_lease_valid(&lease, 3, 1209) && !concord_lease_valid(&lease, 3, 1210));
+
+	/* what it had is lost if the register says so */
+	concord_lease_init(&lease, 7);
+	concord_lease_resume(&lease, 100, 3, 50, 200);
+	value.ended = true;
+	CHECK(concord_lease_found(&lease, &value, 10) == CONCORD_LEASE_NONE && lease.lost == 3);
+	CHECK(!concord_lease_valid(&lease, 3, 100));
+
+	/* it had none */
+	concord_lease_init(&lease, 7);
+	concord_lease_resume(&lease, 100, 0, 0, 0);
+	CHECK(lease.status == CONCORD_LEASE_NONE && !concord_lease_valid(&lease, 0, 0));
+	CHECK(concord_lease_propose(&lease, 10, 100, false, &sent) && sent.lease == 1);
+}
+
 static void
 lease_lost(void)
 {
@@ -579,6 +618,7 @@ test_lock(void)
 	RUN(lease_judged);
 	RUN(lease_kept);
 	RUN(lease_unknown);
+	RUN(lease_resumed);
 	RUN(lease_lost);
 	RUN(lease_limits);
 	RUN(lease_watched);

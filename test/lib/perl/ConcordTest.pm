@@ -49,12 +49,13 @@ use ConcordProxy;
 use ConcordSession;
 use Exporter 'import';
 use File::Path qw(rmtree);
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw(await backend_memory_kb process_exists);
+our @EXPORT = qw(await backend_memory_kb fork_clients process_exists);
 
 # Signs in a server's log that something is wrong whatever the test was about.
 my $ALARM = qr/PANIC:|TRAP:|was terminated by signal|exited with exit code (?![01]\b)
@@ -655,6 +656,10 @@ sub await
 
 A field of the process's status: VmHWM (its peak), RssAnon ...
 
+=item fork_clients($n, $code)
+
+So many processes, each of which calls the code with its number, from 1; returns their ids, to be waited for.
+
 =item process_exists($pid)
 
 A zombie does not.
@@ -662,6 +667,23 @@ A zombie does not.
 =back
 
 =cut
+
+sub fork_clients
+{
+	my ($n, $code) = @_;
+	my @pids;
+	for my $number (1 .. $n)
+	{
+		my $pid = fork() // die "fork: $!";
+		if ($pid == 0)
+		{
+			eval { $code->($number); 1 } or print STDERR "client $number: $@";
+			POSIX::_exit(0);
+		}
+		push @pids, $pid;
+	}
+	return @pids;
+}
 
 sub backend_memory_kb
 {
