@@ -96,6 +96,7 @@
  *		(writes what it has kept, or expects nothing, and learns from MISMATCH what there is)
  *	release, by the one that has locked, nobody came in between				1 round, 1 flush
  *	release, otherwise														2 rounds, 2 flushes
+ *	either, where what was kept has been passed by another one				1 round more
  *	renewing a lease, of a node with any number of locks						1 round, 1 flush
  *	beginning a lease														3 rounds, 2 flushes
  *	ending another node's, after watching it (1 round each time)				2 rounds, 2 flushes

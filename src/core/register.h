@@ -102,6 +102,8 @@
  *	read							1 round, 0 flushes; up to 3 and 2 if an operation is under way
  *	change, wrote last				1 round, 1 flush
  *	change							2 rounds, 2 flushes
+ *	a change, where another one		1 round more: what was kept, or guessed, is refused first
+ *		came with a higher ballot
  *	a refused change				the same; 1 and 1 if a quorum holds one ballot, and then
  *									1 and 1 for a WRITE on what was learned by that
  *	collecting a deleted register	3 rounds, 3 flushes, everybody must answer

@@ -31,13 +31,11 @@
  */
 #include "postgres.h"
 
-#include "base/settings.h"
 #include "lock/clerk.h"
 #include "lock/table.h"
 #include "miscadmin.h"
 #include "quorum/engine.h"
 #include "storage/latch.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -389,6 +387,8 @@ refuse(Local *local, ConcordHolding *entry)
 	entry->state = CONCORD_HOLDING_REFUSED;
 	entry->result = local->result;
 	local->state = entry->state;
+	if (!local->unsure)
+		local->me.lease = entry->lease = 0; /* it was never written, and is freed without a read */
 	wake(entry);
 }
 

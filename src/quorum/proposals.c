@@ -352,7 +352,12 @@ start_task(ConcordTask *task)
 		memcpy(copy, ahead->value.data, ahead->value.len);
 		ahead->value.data = copy;
 	}
+	/*
+	 * The time is a guess at what others have used meanwhile, who guess alike: whoever comes later
+	 * is higher, most often.  A wrong guess costs a round.
+	 */
 	seat->proposer.counter = Max(seat->proposer.counter, highest_counter);
+	seat->proposer.counter = Max(seat->proposer.counter, (uint64) Max(GetCurrentTimestamp(), 0));
 	config = set_for(task->name, task->name_len);
 	handle(task, concord_proposal_start(&task->proposal, &seat->proposer, &config, task->op,
 										task->expected, task->data, task->len, ahead,
