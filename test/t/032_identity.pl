@@ -25,7 +25,7 @@ sub everywhere
 	$cluster->is_sql('a', on('b', 'SELECT 1'), 1, "$name: a reaches b");
 	return $cluster->is_sql('b', on('a', 'SELECT 1'), 1, "$name: b reaches a");
 }
-my $workers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'concord' AND datname =);
+my $workers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_concord worker' AND datname =);
 
 # a copy made by the server; the maintenance worker is no obstacle
 $cluster->await_sql('b', "$workers 'app'", 1, 'the worker runs');
