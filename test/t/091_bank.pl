@@ -3,7 +3,7 @@
 # are killed.  At the end the sum over all nodes is exact, and what each client was told agrees with
 # transaction_outcome().
 #
-# CONCORD_SEED repeats a run's choices (not its timing), BANK_SECONDS sets its length (30).
+# CONCORD_SEED repeats a run's choices (not its timing), BANK_SECONDS sets its length (20).
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $seed    = $ENV{CONCORD_SEED} // int(time() * 1000) % 1_000_000;
-my $seconds = $ENV{BANK_SECONDS} // 30;
+my $seconds = $ENV{BANK_SECONDS} // 20;
 my $clients = 8;
 my $accounts = 30;
 my @nodes   = qw(a b c);

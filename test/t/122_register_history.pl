@@ -62,7 +62,7 @@ isnt(scalar check_history(@{ $bad{$_} }), 0, "found: $_") for sort keys %bad;
 # ---------------------------------------------------------------- a history
 
 my $seed = $ENV{CONCORD_SEED} // int(rand(2**31));
-my $seconds = $ENV{HISTORY_SECONDS} // ($ENV{CONCORD_SOAK} ? 60 : 15);
+my $seconds = $ENV{HISTORY_SECONDS} // ($ENV{CONCORD_SOAK} ? 60 : 10);
 srand($seed);
 note "CONCORD_SEED=$seed";
 

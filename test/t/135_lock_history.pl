@@ -19,7 +19,7 @@ use Test::More;
 use Time::HiRes qw(time clock_gettime CLOCK_MONOTONIC);
 
 my $seed    = $ENV{CONCORD_SEED} // int(time() * 1000) % 1_000_000;
-my $seconds = $ENV{CONCORD_SOAK} ? 60 : 20;
+my $seconds = $ENV{CONCORD_SOAK} ? 60 : 12;
 my $each    = 2;
 my @nodes   = qw(a b c);
 my @names   = qw(x y);
