@@ -91,6 +91,9 @@ is($c->{to_server}{types}{P} // 0, 0, 'nothing is parsed again');
 is($cluster->get('b', "SELECT v FROM item WHERE id = $key"), 23, 'each was done once');
 {
 	$cluster->await_sql('b', ConcordTest::remote_backends_sql('true'), 0, 'b is quiet before');
+	# nor does it write as an acceptor: their set has formed
+	$cluster->await_sql('a', q(SELECT count(*) || ' ' || string_agg(DISTINCT state, ' ') FROM concord.acceptors),
+		(scalar($cluster->names) >= 3 ? '3' : '1') . ' acceptor', 'the acceptors are settled', 30);
 	my $session = $cluster->session('a');
 	my $synced  = flushes('b');
 	my $counted = 'SELECT committed_1pc FROM concord.transaction_stats';
