@@ -54,6 +54,7 @@
 #include "base/shmem.h"
 #include "catalog/pg_type.h"
 #include "cluster/room.h"
+#include "core/lock.h"
 #include "executor/spi.h"
 #include "lock/lock.h"
 #include "utils/builtins.h"
@@ -178,7 +179,7 @@ concord_fence_check(text *name, int64 fence)
 	concord_owner_begin(&scope);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (concord_fence_is_shared(fence))
+	if (concord_fence_mode(fence) == CONCORD_LOCK_SHARED)
 		check_shared(&check);
 	else
 		raise_mark(&check);

@@ -11,12 +11,10 @@
 
 #include "fmgr.h"
 
-#define CONCORD_LOCK_NAME_MAX 255	/* bytes */
-
 /* ---- names.c: arguments that all functions of this room have ---- */
 
 /*
- * A lock's name: any text of 1 to CONCORD_LOCK_NAME_MAX bytes.  22004 when it is NULL, 22023 when
+ * A lock's name: any text of 1 to CONCORD_NAME_MAX bytes.  22004 when it is NULL, 22023 when
  * it is not such a text.
  */
 extern text *concord_lock_name(FunctionCallInfo fcinfo, int i);
@@ -31,19 +29,6 @@ extern int	concord_lock_slot(text *name);
 extern bool concord_lock_shared(FunctionCallInfo fcinfo, int i);
 
 /* ---- fence.c ---- */
-
-/* The fence of a version of a lock's register, granted to a shared or an exclusive holder. */
-static inline int64
-concord_fence_make(int64 version, bool shared)
-{
-	return version * 2 + (shared ? 1 : 0);
-}
-
-static inline bool
-concord_fence_is_shared(int64 fence)
-{
-	return (fence & 1) != 0;
-}
 
 /*
  * Checks a fence of a lock in the running transaction, as check_fence() does: PC005 if it has been

@@ -12,6 +12,7 @@
 #include "cluster/room.h"
 #include "common/hashfn.h"
 #include "lock/lock.h"
+#include "quorum/quorum.h"
 #include "shard/shard.h"
 #include "utils/builtins.h"
 
@@ -28,12 +29,12 @@ concord_lock_name(FunctionCallInfo fcinfo, int i)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the name of a lock must not be empty")));
-	if (length > CONCORD_LOCK_NAME_MAX)
+	if (length > CONCORD_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the name of a lock is too long"),
 				 errdetail("It has %d bytes, at most %d are allowed.", length,
-						   CONCORD_LOCK_NAME_MAX)));
+						   CONCORD_NAME_MAX)));
 	return name;
 }
 
