@@ -994,7 +994,6 @@ concord_clerk_begin(MemoryContext context)
 	names = hash_create("concord locks", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	locals = MemoryContextAllocZero(context, Max(ConcordHoldings->size, 1) * sizeof(Local *));
 	to_wake = MemoryContextAlloc(context, Max(ConcordHoldings->size, 1) * sizeof(int));
-	/* the counters are claimed here, not under the table's lock */
-	(void) concord_counted(CONCORD_COUNT_LOCKS_LOST);
+	(void) concord_counted(CONCORD_COUNT_LOCKS_LOST);	/* claimed before a lock is held */
 	concord_keeper_begin(context);
 }
